@@ -1,0 +1,4 @@
+//! shutterd records the cameras and microphones of a session, drains on stop, and says what it kept.
+
+pub mod clock;
+pub mod session;

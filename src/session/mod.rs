@@ -1,0 +1,22 @@
+//! The rules: what a session is, how it lives and ends, which device a source means.
+//! Pure: no I/O, no clock, no thread, no log. Everything else performs what is decided here.
+
+pub mod account;
+pub mod device;
+mod id;
+mod leases;
+pub mod limits;
+pub mod machine;
+mod reason;
+mod receipt;
+pub mod resolve;
+mod spec;
+mod view;
+
+pub use account::{Account, SourceAccount, SourceState};
+pub use id::{ParseIdError, SessionId};
+pub use leases::{LeaseConflict, Leases};
+pub use reason::EndReason;
+pub use receipt::{Gap, GapReason, MediaFile, Receipt, Removal, RemovalState, SourceReceipt};
+pub use spec::{OptionsError, SessionSpec, SourceSpec, SpecError, StartOptions};
+pub use view::{PublicState, WorkerState, present};

@@ -1,0 +1,341 @@
+//! One life and the judge of its steps: what the design promises, written down apart from the machine.
+
+use shutterd::clock::MonoTime;
+use shutterd::session::machine::{Action, Event, Machine, Phase, PhaseLimits, StartOutcome, StopMode};
+use shutterd::session::{EndReason, PublicState, WorkerState};
+
+/// Steps of the ladder from any state to its end: far more than there are.
+const STEPS_MAX: usize = 16;
+
+/// What was promised and done so far in one life: enough to judge its next step.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct History {
+    pub(super) recovered: bool,
+    start_durable: bool,
+    launched: bool,
+    /// A process is, or may be, there.
+    worker: bool,
+    linked: bool,
+    degraded: bool,
+    leased: bool,
+    pub(super) start: Option<StartOutcome>,
+    /// Somebody stopped it, so that somebody waits for its end.
+    stopped: bool,
+    aborted: bool,
+    pub(super) waiting: bool,
+    stop_asked_of_journal: bool,
+    stop_durable: bool,
+    cause: Option<EndReason>,
+    pub(super) terminated: bool,
+    killed: bool,
+    repairing: bool,
+    finish_asked_of_journal: bool,
+    end: Option<Action>,
+    pub(super) armed: Option<MonoTime>,
+    shown: (PublicState, WorkerState),
+}
+
+/// A machine and all that is known of its life.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Life {
+    pub(super) machine: Machine,
+    pub(super) history: History,
+}
+
+pub(super) fn require(holds: bool, promise: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(promise.to_owned()) }
+}
+
+impl Life {
+    pub(super) fn admit(limits: PhaseLimits, now: MonoTime) -> Self {
+        let (machine, actions) = Machine::admit(limits, now);
+        let armed = now + limits.start;
+        assert_eq!(actions, [Action::JournalStart, Action::Publish, Action::Arm(armed)]);
+        Self { history: History { armed: Some(armed), ..History::of(&machine) }, machine }
+    }
+
+    pub(super) fn recover(limits: PhaseLimits, now: MonoTime, cause: Option<EndReason>) -> Self {
+        let (machine, actions) = Machine::recover(limits, now, cause);
+        let armed = cause.map(|_| now + limits.drain);
+        assert_eq!(actions, [Action::Publish, armed.map_or(Action::Disarm, Action::Arm)]);
+        let stopped = cause.is_some();
+        let history = History {
+            recovered: true,
+            start_durable: true,
+            launched: true,
+            worker: true,
+            stopped,
+            aborted: cause == Some(EndReason::Aborted),
+            waiting: stopped,
+            stop_asked_of_journal: stopped,
+            stop_durable: stopped,
+            cause,
+            armed,
+            ..History::of(&machine)
+        };
+        Self { machine, history }
+    }
+
+    /// Takes a step and judges it.
+    pub(super) fn step(&mut self, now: MonoTime, event: Event) -> Result<Vec<Action>, String> {
+        let before = self.machine.clone();
+        let actions = self.machine.step(now, event);
+        self.history.judge(&before, now, event, &actions, &self.machine)?;
+        Ok(actions)
+    }
+
+    /// Feeds `event` again and again, until the life is silent or it makes no difference.
+    pub(super) fn exhaust(&mut self, event: Event) -> Result<(), String> {
+        for _ in 0..STEPS_MAX {
+            let before = self.clone();
+            self.step(self.history.armed.unwrap_or_default(), event)?;
+            if *self == before {
+                return Ok(());
+            }
+        }
+        Err(format!("{event:?} alone goes on for ever"))
+    }
+}
+
+impl History {
+    /// Of a life that has just begun.
+    fn of(machine: &Machine) -> Self {
+        Self {
+            recovered: false,
+            start_durable: false,
+            launched: false,
+            worker: false,
+            linked: false,
+            degraded: false,
+            leased: true,
+            start: None,
+            stopped: false,
+            aborted: false,
+            waiting: false,
+            stop_asked_of_journal: false,
+            stop_durable: false,
+            cause: None,
+            terminated: false,
+            killed: false,
+            repairing: false,
+            finish_asked_of_journal: false,
+            end: None,
+            armed: None,
+            shown: (machine.public_state(), machine.worker_state()),
+        }
+    }
+
+    fn judge(
+        &mut self,
+        before: &Machine,
+        now: MonoTime,
+        event: Event,
+        actions: &[Action],
+        after: &Machine,
+    ) -> Result<(), String> {
+        if self.end.is_some() {
+            return require(actions.is_empty() && before == after, "a session that is over is silent");
+        }
+        let answerable = !self.leased && self.stop_durable;
+        self.witness(now, event);
+        let mut shown = self.shown;
+        for action in actions {
+            self.perform(*action, event, actions, after)
+                .map_err(|promise| format!("{action:?}: {promise}"))?;
+            if *action == Action::Publish {
+                shown = (after.public_state(), after.worker_state());
+            }
+        }
+        let news = (after.public_state(), after.worker_state());
+        require(shown == news, "every change of the public state is published")?;
+        let published = actions.iter().filter(|action| **action == Action::Publish).count();
+        require(published == usize::from(news != self.shown), "only changes are published, once")?;
+        let ranks = [PublicState::Active, PublicState::Processing, PublicState::Finished];
+        let rank = |state| ranks.iter().position(|it| *it == state);
+        require(rank(self.shown.0) <= rank(news.0), "the public state only moves on")?;
+        self.shown = news;
+
+        let stop = matches!(event, Event::StopRequested { .. });
+        let answers = actions.contains(&Action::AnswerReleased);
+        let due = !self.leased && self.stop_durable && (stop || !answerable);
+        require(!due || answers, "who waits for the release hears of it at once")?;
+        self.judge_cause(before, event, after)?;
+        self.judge_orders(before, event, actions)?;
+        self.judge_state(after)
+    }
+
+    /// What the world did.
+    fn witness(&mut self, now: MonoTime, event: Event) {
+        match event {
+            Event::StartJournalled => self.start_durable = true,
+            Event::Linked => self.linked = self.worker,
+            Event::LinkLost => self.linked = false,
+            Event::Degraded(degraded) => self.degraded = degraded,
+            Event::Exited | Event::LaunchFailed => (self.worker, self.linked) = (false, false),
+            Event::StopJournalled => self.stop_durable |= self.stop_asked_of_journal,
+            Event::StopRequested { mode, .. } => {
+                (self.stopped, self.waiting) = (true, true);
+                self.aborted |= mode == StopMode::Abort;
+            }
+            Event::DeadlinePassed if self.armed.is_some_and(|armed| armed <= now) => self.armed = None,
+            _ => {}
+        }
+    }
+
+    /// What the machine ordered, one promise after the other.
+    #[expect(clippy::too_many_lines, reason = "one arm for each action")]
+    fn perform(
+        &mut self,
+        action: Action,
+        event: Event,
+        all: &[Action],
+        after: &Machine,
+    ) -> Result<(), String> {
+        let once = |done: &mut bool| require(!std::mem::replace(done, true), "happens once");
+        match action {
+            Action::JournalStart => require(false, "the start is journalled at the admission only"),
+            Action::Launch => {
+                once(&mut self.launched)?;
+                self.worker = true;
+                require(self.start_durable, "nothing is launched before its start is durable")?;
+                require(!self.stopped && self.cause.is_none(), "nothing is launched after a stop")
+            }
+            Action::SendStop(mode) => {
+                require(self.linked && self.stopped, "a stop is sent if one was ordered, over a link")?;
+                require((mode == StopMode::Abort) == self.aborted, "one abort makes every order an abort")
+            }
+            Action::JournalStop => once(&mut self.stop_asked_of_journal),
+            Action::Terminate => {
+                once(&mut self.terminated)?;
+                require(self.worker, "only a worker that is there gets a signal")
+            }
+            Action::Kill => {
+                once(&mut self.killed)?;
+                require(self.worker && self.terminated, "SIGKILL follows SIGTERM, while the worker is there")
+            }
+            Action::Repair => {
+                require(!self.worker, "files are repaired after their writer is reaped")?;
+                once(&mut self.repairing)
+            }
+            Action::CancelRepair => require(self.repairing, "only a repair can be cancelled"),
+            Action::ReleaseLeases => {
+                require(std::mem::take(&mut self.leased), "leases are released once")?;
+                require(!self.worker || event == Event::Released, "leases outlive the use of the devices")
+            }
+            Action::AnswerStart(outcome) => {
+                require(!self.recovered, "nobody waits for the start of a recovered session")?;
+                require(self.start.replace(outcome).is_none(), "a start is answered once")?;
+                let fits = match outcome {
+                    StartOutcome::Working => event == Event::Working && after.phase() == Phase::Working,
+                    StartOutcome::Stopped => !after.is_over() && after.cause().is_some(),
+                    StartOutcome::Failed => after.phase() == Phase::Discarded || after.is_stuck(),
+                };
+                require(fits, "a start is answered with the truth")
+            }
+            Action::AnswerReleased => {
+                let durable = self.stop_durable || all.contains(&Action::AnswerFinished);
+                require(!self.leased && durable, "released is said when it is true and durable")
+            }
+            Action::JournalFinish => {
+                once(&mut self.finish_asked_of_journal)?;
+                require(!self.worker && !self.leased, "a receipt follows the worker and the devices")
+            }
+            Action::AnswerFinished => {
+                self.waiting = false;
+                require(
+                    self.finish_asked_of_journal,
+                    "the end is answered after its receipt was journalled",
+                )?;
+                require(self.end.replace(action).is_none(), "a life ends once")
+            }
+            Action::AnswerStuck => {
+                self.waiting = false;
+                require(self.killed && after.is_stuck(), "only a worker that SIGKILL didn't end is stuck")
+            }
+            Action::Discard => {
+                require(self.end.replace(action).is_none(), "a life ends once")?;
+                require(!self.stopped && !self.recovered, "what was stopped or may be known is kept")?;
+                require(after.cause() == Some(EndReason::StartFailed), "only a failed start is discarded")?;
+                require(self.start != Some(StartOutcome::Working), "what has worked is kept")?;
+                require(!self.finish_asked_of_journal, "what is discarded has no receipt")
+            }
+            Action::Publish => Ok(()),
+            Action::Arm(at) => {
+                self.armed = Some(at);
+                Ok(())
+            }
+            Action::Disarm => {
+                self.armed = None;
+                Ok(())
+            }
+        }
+    }
+
+    fn judge_cause(&mut self, before: &Machine, event: Event, after: &Machine) -> Result<(), String> {
+        let alive = matches!(before.phase(), Phase::Starting | Phase::Working);
+        match event {
+            Event::StopRequested { reason, .. } if self.cause.is_none() => {
+                require(after.cause() == Some(reason), "a stop is accepted in every state")?;
+            }
+            Event::WorkerEnds(reason) if alive => {
+                require(after.cause() == Some(reason), "a worker's own end has its reason")?;
+            }
+            _ => {}
+        }
+        require(self.cause.is_none() || after.cause() == self.cause, "what ended it first stays")?;
+        self.cause = after.cause();
+        let goes_on = matches!(after.phase(), Phase::Admitted | Phase::Starting | Phase::Working);
+        require(goes_on == self.cause.is_none(), "it goes on exactly until something ends it")
+    }
+
+    fn judge_orders(&self, before: &Machine, event: Event, actions: &[Action]) -> Result<(), String> {
+        let sent = actions.iter().any(|action| matches!(action, Action::SendStop(_)));
+        let capturing = matches!(before.phase(), Phase::Starting | Phase::Working);
+        let hears = match event {
+            Event::StopRequested { .. } => capturing,
+            Event::Linked => self.stopped,
+            _ => false,
+        };
+        require(sent || !(hears && self.linked), "a worker hears of the stop as soon as it can")
+    }
+
+    /// What must be true in every state.
+    fn judge_state(&self, now: &Machine) -> Result<(), String> {
+        use {PublicState as P, WorkerState as W};
+        let stuck = now.is_stuck();
+        let timed = match now.phase() {
+            Phase::Admitted | Phase::Starting | Phase::Repairing | Phase::Closing => true,
+            Phase::Ending => !stuck,
+            Phase::Working | Phase::Finished | Phase::Discarded => false,
+        };
+        require(timed == self.armed.is_some(), "a phase has a timer exactly if it has a deadline")?;
+        let fit = match (self.shown.0, self.shown.1) {
+            (P::Active, W::Starting) => matches!(now.phase(), Phase::Admitted | Phase::Starting),
+            (P::Active, W::Working) => now.phase() == Phase::Working && !self.degraded,
+            (P::Active, W::Degraded) => now.phase() == Phase::Working && self.degraded,
+            (P::Active, W::Draining) => now.phase() == Phase::Ending,
+            (P::Processing, W::Finalizing) => {
+                matches!(now.phase(), Phase::Ending | Phase::Repairing | Phase::Closing)
+            }
+            (P::Finished, W::Stopped) => now.is_over() && !self.terminated,
+            (P::Finished, W::Failed) => now.is_over(),
+            _ => false,
+        };
+        require(fit, "state and workerState go together")?;
+        require(now.is_released() != self.leased, "leases are held exactly until the release")?;
+        require(now.is_forced() || !self.terminated, "a worker that got a signal was ended by force")?;
+        let durable = self.stop_asked_of_journal || !matches!(now.phase(), Phase::Ending | Phase::Repairing);
+        require(!self.stopped || durable, "a stop that is waited for is journalled")?;
+        let end = match now.phase() {
+            Phase::Finished => Some(Action::AnswerFinished),
+            Phase::Discarded => Some(Action::Discard),
+            _ => None,
+        };
+        require(end == self.end, "every end is answered or discarded, and nothing else is")?;
+        if end.is_some() {
+            require(!self.leased && !self.worker, "at the end nothing is held and nobody runs")?;
+            require(self.recovered || self.start.is_some(), "every start is answered before the end")?;
+        }
+        Ok(())
+    }
+}
