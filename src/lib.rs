@@ -1,4 +1,7 @@
 //! shutterd records the cameras and microphones of a session, drains on stop, and says what it kept.
 
 pub mod clock;
+pub mod config;
+pub mod media;
 pub mod session;
+pub mod telemetry;
