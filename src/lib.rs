@@ -1,7 +1,9 @@
 //! shutterd records the cameras and microphones of a session, drains on stop, and says what it kept.
 
 pub mod clock;
+pub mod codec;
 pub mod config;
+pub mod matroska;
 pub mod media;
 pub mod session;
 pub mod telemetry;
