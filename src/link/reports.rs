@@ -1,0 +1,55 @@
+//! What short-lived processes print for the daemon: one JSON object each.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::MonoTime;
+use crate::session::device::FoundDevice;
+use crate::session::{Account, EndReason, MediaFile};
+
+/// What a probe prints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// [`LINK_VERSION`](super::LINK_VERSION) of the program that printed it.
+    pub link_version: u32,
+    /// The devices of the host.
+    pub devices: Vec<FoundDevice>,
+}
+
+/// What a repair prints.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RepairReport {
+    /// What the files hold.
+    pub files: Vec<RepairedFile>,
+    /// What could not be repaired, and why.
+    pub failures: Vec<String>,
+}
+
+/// What a worker leaves beside its media for a daemon that wasn't there to hear it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LastAccount {
+    /// The final account.
+    pub account: Account,
+    /// Why the worker ended the session, if it did so by itself.
+    pub reason: Option<EndReason>,
+    /// `CLOCK_MONOTONIC` of this boot after which nothing was kept.
+    pub stop_at: MonoTime,
+    /// `CLOCK_MONOTONIC` of this boot at which the last device was closed, if the worker saw it.
+    pub released_at: Option<MonoTime>,
+    /// The boot that these times belong to.
+    pub boot_id: String,
+}
+
+/// Name of the file with a [`LastAccount`] in a session's directory.
+pub const LAST_ACCOUNT_NAME: &str = ".account.json";
+
+/// What a repaired file holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepairedFile {
+    /// The file.
+    pub file: MediaFile,
+    /// Frames, or samples (per channel) including filled silence, by the id of the source.
+    pub units: Vec<(String, u64)>,
+    /// Bytes that were no whole packet and were cut.
+    pub cut_bytes: u64,
+}
