@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod codec;
 pub mod config;
+pub mod device;
 pub mod link;
 pub mod matroska;
 pub mod media;

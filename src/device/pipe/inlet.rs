@@ -1,0 +1,146 @@
+//! The reading end: a FIFO, a pipe or a character device, read without blocking.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use crate::clock::{Clock, MonoTime, SystemClock};
+use crate::device::wait::{Waited, wait};
+use crate::device::{DeviceError, Wake};
+
+/// Room that is asked for in the pipe, so that a writer isn't held up while the reader is late.
+const PIPE_BYTES: usize = 1024 * 1024;
+
+/// An open reading end.
+#[derive(Debug)]
+pub(super) struct Inlet {
+    /// Label and path, for errors.
+    name: String,
+    file: File,
+    wake: Wake,
+    /// Bytes that the pipe can hold.
+    room: usize,
+}
+
+/// What a read came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrived {
+    /// This many bytes, at this time.
+    Bytes(usize, MonoTime),
+    /// Nothing yet.
+    Nothing,
+    /// Every writer has gone, or the device ended.
+    End,
+}
+
+impl Inlet {
+    pub(super) fn open(label: &str, path: &str, wake: &Wake) -> Result<Self, DeviceError> {
+        let name = format!("{label} ({path})");
+        let inherited = path.strip_prefix("fd:");
+        let real = match inherited {
+            None => PathBuf::from(path),
+            Some(number) => match number.parse::<u32>() {
+                Ok(number) => PathBuf::from(format!("/proc/self/fd/{number}")),
+                Err(_) => return Err(malformed(&name, "the descriptor is no number: write fd:N")),
+            },
+        };
+        let kind = kind_of(&real).map_err(|error| refused(&name, path, error))?;
+        let Some(kind) = kind else {
+            return Err(malformed(&name, "it is no FIFO, pipe or character device"));
+        };
+        // A FIFO that is open for writing too never ends, and opens before its writer does. What is
+        // inherited ends with its last writer.
+        let writable = kind == Kind::Pipe && inherited.is_none();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(writable)
+            .custom_flags(OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed())
+            .open(&real)
+            .map_err(|error| refused(&name, path, error))?;
+        // A smaller pipe does too: the host's limit for all pipes of a user may be used up.
+        let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE_BYTES);
+        let room = rustix::pipe::fcntl_getpipe_size(&file).unwrap_or(PIPE_BYTES);
+        Ok(Self { name, file, wake: wake.clone(), room })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes that the pipe can hold: who has read more than these has read all that lay in it.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Reads what is there.
+    pub(super) fn read(&mut self, space: &mut [u8]) -> Result<Arrived, DeviceError> {
+        loop {
+            return match self.file.read(space) {
+                Ok(0) => Ok(Arrived::End),
+                Ok(count) => Ok(Arrived::Bytes(count, SystemClock.now())),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Arrived::Nothing),
+                Err(error) => Err(self.failed("reading", error)),
+            };
+        }
+    }
+
+    /// Bytes that still lie in the pipe.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.file).unwrap_or(0)
+    }
+
+    /// Waits for data; false when `deadline` or the bell came first.
+    pub(super) fn wait(&self, deadline: MonoTime) -> Result<bool, DeviceError> {
+        match wait(self.file.as_fd(), &self.wake, deadline) {
+            Ok(waited) => Ok(waited == Waited::Ready),
+            Err(error) => Err(self.failed("waiting for data", error)),
+        }
+    }
+
+    pub(super) fn ended(&self) -> DeviceError {
+        DeviceError::Ended { device: self.name.clone() }
+    }
+
+    pub(super) fn malformed(&self, problem: impl Into<String>) -> DeviceError {
+        malformed(&self.name, problem)
+    }
+
+    pub(super) fn failed(&self, doing: &'static str, source: io::Error) -> DeviceError {
+        DeviceError::Failed { device: self.name.clone(), doing, source }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Pipe,
+    Character,
+}
+
+fn kind_of(path: &Path) -> io::Result<Option<Kind>> {
+    let kind = std::fs::metadata(path)?.file_type();
+    Ok(if kind.is_fifo() {
+        Some(Kind::Pipe)
+    } else if kind.is_char_device() {
+        Some(Kind::Character)
+    } else {
+        None
+    })
+}
+
+fn malformed(name: &str, problem: impl Into<String>) -> DeviceError {
+    DeviceError::Malformed { device: name.to_owned(), problem: problem.into() }
+}
+
+fn refused(name: &str, path: &str, source: io::Error) -> DeviceError {
+    let device = name.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => DeviceError::Missing { device },
+        io::ErrorKind::PermissionDenied => DeviceError::Denied { device, node: path.to_owned() },
+        _ => DeviceError::Failed { device, doing: "opening", source },
+    }
+}
