@@ -1,0 +1,96 @@
+//! What the journal keeps of a session. Wall clock times are kept to the millisecond.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{MonoTime, WallTime};
+use crate::session::device::DeviceSpec;
+use crate::session::{Account, EndReason, Receipt, SessionSpec, StartOptions};
+
+/// When a session ends by itself, by the clocks of one boot of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndsRecord {
+    /// The boot (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: String,
+    /// `CLOCK_BOOTTIME` in nanoseconds at which it expires.
+    pub expires_at: Option<u64>,
+    /// `CLOCK_MONOTONIC` at which it has lasted its longest.
+    pub ends_at: Option<MonoTime>,
+}
+
+/// What the journal keeps of a session. A member that comes later gets a default, so that older records
+/// stay readable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The session as it was handed in.
+    pub spec: SessionSpec,
+    /// How it is captured.
+    pub options: StartOptions,
+    /// What it captures with; these devices are leased while it is unfinished.
+    pub devices: Vec<DeviceSpec>,
+    /// When its start was accepted.
+    pub created_at: WallTime,
+    /// The process that captures it.
+    pub worker: Option<WorkerIdentity>,
+    /// When it ends by itself, by clocks that nobody sets.
+    #[serde(default)]
+    pub ends: Option<EndsRecord>,
+    /// The stop that was accepted first.
+    pub stop: Option<StopRecord>,
+    /// Keys of the stops that ended it: a retry of one of them is answered as the first was.
+    #[serde(default)]
+    pub stop_keys: Vec<String>,
+    /// The worker's last account.
+    pub account: Option<Account>,
+    /// Its receipt: it is finished.
+    pub receipt: Option<Receipt>,
+    /// Captured seconds.
+    pub duration_seconds: Option<f64>,
+    /// The worker had to be ended by force, or died.
+    pub forced: bool,
+    /// Time of the last durable packet.
+    pub health_check: Option<WallTime>,
+    /// `meta.workerState` of the API.
+    pub worker_state: String,
+    /// Cursor over changes of all sessions, from 1.
+    pub change: u64,
+}
+
+/// A process, so that another one that got its pid is never taken for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerIdentity {
+    /// Its pid.
+    pub pid: u32,
+    /// When it started, in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)).
+    pub start_time: u64,
+    /// The boot that both belong to (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: String,
+}
+
+/// A stop that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRecord {
+    /// Why.
+    pub reason: EndReason,
+    /// What is in memory is discarded.
+    pub abort: bool,
+    /// Frames stamped later are cut. Of no meaning after a reboot.
+    pub at: MonoTime,
+    /// The same by the wall clock.
+    pub at_wall: WallTime,
+}
+
+/// Records, and what could not be read among them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Records {
+    /// By their change.
+    pub records: Vec<Record>,
+    /// Ids of the sessions whose records can't be read.
+    pub skipped: Vec<String>,
+}
+
+impl Record {
+    /// The session has its receipt.
+    pub fn is_finished(&self) -> bool {
+        self.receipt.is_some()
+    }
+}

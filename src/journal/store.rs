@@ -1,0 +1,222 @@
+//! The journal's file. Every call here blocks.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+
+use super::writer::Write;
+use super::{JournalError, Record, Records};
+use crate::session::SessionId;
+
+/// The newest schema that is known.
+const SCHEMA_VERSION: i64 = 1;
+/// Records of one answer.
+const LIST_RECORDS_MAX: usize = 1000;
+/// Unreadable records that one answer names.
+const SKIPPED_MAX: usize = 1000;
+/// Bytes of a record: the spec's limit, and 16 sources with 1000 gaps each.
+const BODY_BYTES_MAX: usize = 8 << 20;
+/// Bytes to which the write-ahead log is cut back.
+const LOG_BYTES_MAX: i64 = 4 << 20;
+/// How long a lock of somebody who looks into the file is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+const SCHEMA: &str = "
+    CREATE TABLE session (
+        id TEXT PRIMARY KEY NOT NULL,
+        change INTEGER NOT NULL UNIQUE,
+        finished INTEGER NOT NULL CHECK (finished IN (0, 1)),
+        body TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX session_unfinished ON session (change) WHERE finished = 0;
+    CREATE TABLE cursor (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        last_change INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO cursor (id, last_change) VALUES (1, 0);
+    PRAGMA user_version = 1;
+";
+
+/// The open file.
+pub struct Store {
+    connection: Connection,
+}
+
+impl Store {
+    /// Opens the file at `path`, or makes it.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        make_private(path).map_err(|source| JournalError::file(path, source))?;
+        let mut connection = Connection::open(path)?;
+        prepare(&mut connection, path).map_err(|error| match error {
+            JournalError::Sqlite(inner) if means_damage(&inner) => {
+                JournalError::Damaged { path: path.to_owned(), problem: inner.to_string() }
+            }
+            error => error,
+        })?;
+        Ok(Self { connection })
+    }
+
+    /// Performs `writes` in one commit; a result each. One that is refused doesn't harm the others.
+    pub fn write(&mut self, writes: &[Write]) -> Vec<Result<(), JournalError>> {
+        self.try_write(writes).unwrap_or_else(|error| vec![Err(error); writes.len()])
+    }
+
+    /// The record of `id`.
+    pub fn get(&self, id: &SessionId) -> Result<Option<Record>, JournalError> {
+        let mut query = self.connection.prepare_cached("SELECT id, body FROM session WHERE id = ?1")?;
+        let found = query.query_row([id.as_str()], |row| Ok(read(row))).optional()?;
+        found.transpose()
+    }
+
+    /// The first `limit` readable records that changed after `since`.
+    pub fn list(&self, since: u64, limit: usize) -> Result<Records, JournalError> {
+        let since = i64::try_from(since).unwrap_or(i64::MAX);
+        let sql = "SELECT id, body FROM session WHERE change > ?1 ORDER BY change";
+        self.select(sql, since, limit.min(LIST_RECORDS_MAX))
+    }
+
+    /// Every readable record without a receipt: sessions at once are limited, so these are too.
+    pub fn unfinished(&self) -> Result<Records, JournalError> {
+        let sql = "SELECT id, body FROM session WHERE finished = 0 AND change > ?1 ORDER BY change";
+        self.select(sql, i64::MIN, usize::MAX)
+    }
+
+    /// The highest change ever written.
+    pub fn last_change(&self) -> Result<u64, JournalError> {
+        let mut query = self.connection.prepare_cached("SELECT last_change FROM cursor")?;
+        let change: i64 = query.query_row([], |row| row.get(0))?;
+        Ok(u64::try_from(change).unwrap_or(0))
+    }
+
+    /// Writes what is there already, and reads it: whether the disk takes and gives.
+    pub fn check(&mut self) -> Result<(), JournalError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute("UPDATE cursor SET last_change = last_change", [])?;
+        transaction.commit()?;
+        self.last_change().map(|_| ())
+    }
+
+    /// Closes the file; its log is merged into it.
+    pub fn close(self) {
+        if let Err((_, error)) = self.connection.close() {
+            tracing::warn!(%error, "the journal was not closed in good order; nothing written is lost");
+        }
+    }
+
+    fn try_write(&mut self, writes: &[Write]) -> Result<Vec<Result<(), JournalError>>, JournalError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut results = Vec::with_capacity(writes.len());
+        for write in writes {
+            let result = match write {
+                Write::Put(record) => put(&transaction, record),
+                Write::Remove(id) => remove(&transaction, id),
+            };
+            // A full disk or an I/O error rolls back what came before as well.
+            if transaction.is_autocommit() {
+                return Err(result.err().unwrap_or(JournalError::Closed));
+            }
+            results.push(result);
+        }
+        transaction.commit()?;
+        Ok(results)
+    }
+
+    fn select(&self, sql: &str, since: i64, limit: usize) -> Result<Records, JournalError> {
+        let mut query = self.connection.prepare_cached(sql)?;
+        let mut rows = query.query([since])?;
+        let mut found = Records::default();
+        while found.records.len() < limit && found.skipped.len() < SKIPPED_MAX {
+            let Some(row) = rows.next()? else { break };
+            match read(row) {
+                Ok(record) => found.records.push(record),
+                Err(error) => {
+                    tracing::error!(%error, "a record of the journal is skipped");
+                    found.skipped.push(text(row, 0).unwrap_or_default());
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn put(transaction: &Transaction<'_>, record: &Record) -> Result<(), JournalError> {
+    let id = record.spec.id().as_str();
+    let refused = |problem| JournalError::Refused { id: id.to_owned(), problem };
+    let body = serde_json::to_string(record).map_err(|error| refused(error.to_string()))?;
+    if body.len() > BODY_BYTES_MAX {
+        return Err(refused(format!("it has {} bytes, at most {BODY_BYTES_MAX} are kept", body.len())));
+    }
+    let change =
+        i64::try_from(record.change).map_err(|_| refused(format!("change {} is too high", record.change)))?;
+    let mut upsert = transaction.prepare_cached(
+        "INSERT INTO session (id, change, finished, body) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (id) DO UPDATE
+         SET change = excluded.change, finished = excluded.finished, body = excluded.body",
+    )?;
+    upsert.execute(params![id, change, record.is_finished(), body]).map_err(|error| {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::ConstraintViolation) => refused(format!("change {change} is another session's")),
+            _ => error.into(),
+        }
+    })?;
+    let mut advance = transaction.prepare_cached("UPDATE cursor SET last_change = max(last_change, ?1)")?;
+    advance.execute([change])?;
+    Ok(())
+}
+
+fn remove(transaction: &Transaction<'_>, id: &SessionId) -> Result<(), JournalError> {
+    let mut delete = transaction.prepare_cached("DELETE FROM session WHERE id = ?1")?;
+    delete.execute([id.as_str()])?;
+    Ok(())
+}
+
+/// Reads `id, body`.
+fn read(row: &Row<'_>) -> Result<Record, JournalError> {
+    let unreadable = |problem| JournalError::Unreadable { id: text(row, 0).unwrap_or_default(), problem };
+    let body = text(row, 1).ok_or_else(|| unreadable("it is no text".to_owned()))?;
+    serde_json::from_str(&body).map_err(|error| unreadable(error.to_string()))
+}
+
+fn text(row: &Row<'_>, column: usize) -> Option<String> {
+    row.get_ref(column).ok()?.as_str().ok().map(str::to_owned)
+}
+
+/// Makes an empty file that only its owner can read; SQLite gives its log the same mode.
+fn make_private(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => File::open(path.parent().ok_or(io::ErrorKind::InvalidFilename)?)?.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets durability, checks the file and its version, and makes the tables of a new one.
+fn prepare(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
+    connection.busy_timeout(LOCK_WAIT)?;
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > SCHEMA_VERSION {
+        return Err(JournalError::NewerSchema { path: path.to_owned(), found, known: SCHEMA_VERSION });
+    }
+    let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if check != "ok" {
+        return Err(JournalError::Damaged { path: path.to_owned(), problem: check });
+    }
+    // In this mode a commit is one append to the log and one fdatasync of it.
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
+    if found == 0 {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(SCHEMA)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn means_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+}

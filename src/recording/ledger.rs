@@ -1,0 +1,232 @@
+//! The ledger: what each source captured and what became of it. Capturing threads and the recorder
+//! write it, the worker's reports read it.
+
+use std::sync::{Mutex, MutexGuard};
+
+use crate::clock::{MonoTime, WallTime};
+use crate::session::device::{MediaType, TimestampSource};
+use crate::session::{Account, Gap, MediaFile, SourceAccount, SourceReceipt, SourceState};
+
+/// The account of a session in the making.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Monotonic and wall clock of one instant: how every time of this session becomes wall time.
+    anchor: (MonoTime, WallTime),
+    sources: Vec<Mutex<Entry>>,
+    rest: Mutex<Rest>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    account: SourceAccount,
+    first: Option<MonoTime>,
+    end: Option<MonoTime>,
+    /// When its device has last answered, with a frame or without.
+    answered_at: Option<MonoTime>,
+    /// The account is closed: a device that hung and comes back changes nothing any more.
+    settled: bool,
+}
+
+#[derive(Debug, Default)]
+struct Rest {
+    origin: Option<MonoTime>,
+    files: Vec<MediaFile>,
+    warnings: Vec<String>,
+    durable: Durable,
+}
+
+/// What of a session is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Durable {
+    /// When the last durable packet was captured.
+    pub at: Option<MonoTime>,
+    /// Bytes that are durable, over all files.
+    pub bytes: u64,
+    /// Bytes that were written and are not durable yet.
+    pub pending_bytes: u64,
+}
+
+impl Ledger {
+    /// A ledger of `sources`: id, what it delivers, and the device's label.
+    pub fn new(
+        anchor: (MonoTime, WallTime),
+        sources: impl IntoIterator<Item = (String, MediaType, String)>,
+    ) -> Self {
+        let entry = |(id, media, device)| {
+            let receipt = SourceReceipt::of(id, media, device);
+            let account = SourceAccount { receipt, state: SourceState::Starting, reason: String::new() };
+            Mutex::new(Entry { account, first: None, end: None, answered_at: None, settled: false })
+        };
+        Self { anchor, sources: sources.into_iter().map(entry).collect(), rest: Mutex::default() }
+    }
+
+    /// The wall clock time of `at`, by the clocks' offset when the session began.
+    pub fn wall_at(&self, at: MonoTime) -> WallTime {
+        let (mono, wall) = self.anchor;
+        if at > mono { wall + (at - mono) } else { wall - (mono - at) }
+    }
+
+    /// A device was opened, for the first time or anew.
+    pub fn opened(&self, source: usize, format: String, timestamps: TimestampSource) {
+        let mut entry = self.entry(source);
+        entry.account.receipt.format = format;
+        entry.account.receipt.timestamp_source = Some(timestamps);
+    }
+
+    /// A device was opened anew.
+    pub fn restarted(&self, source: usize) {
+        self.entry(source).account.receipt.restarts += 1;
+    }
+
+    /// `units` were captured, from `timestamp` until `end`.
+    pub fn captured(&self, source: usize, timestamp: MonoTime, end: MonoTime, units: u64) {
+        let wall = self.wall_at(timestamp);
+        let mut entry = self.entry(source);
+        if entry.settled {
+            return;
+        }
+        entry.account.receipt.captured += units;
+        entry.account.receipt.last_timestamp = Some(wall);
+        entry.account.receipt.first_timestamp.get_or_insert(wall);
+        entry.first.get_or_insert(timestamp);
+        entry.end = entry.end.max(Some(end));
+    }
+
+    /// A captured picture is damaged.
+    pub fn corrupt(&self, source: usize) {
+        self.entry(source).account.receipt.corrupt += 1;
+    }
+
+    /// `units` that were captured found no room in the queue.
+    pub fn dropped(&self, source: usize, units: u64) {
+        let mut entry = self.entry(source);
+        if !entry.settled {
+            entry.account.receipt.dropped += units;
+        }
+    }
+
+    /// `units` that were captured will not become durable.
+    pub fn lost(&self, source: usize, units: u64) {
+        let mut entry = self.entry(source);
+        if !entry.settled {
+            entry.account.receipt.lost += units;
+        }
+    }
+
+    /// `samples` of silence were filled in.
+    pub fn filled(&self, source: usize, samples: u64) {
+        self.entry(source).account.receipt.filled += samples;
+    }
+
+    /// `units` that were captured are durable.
+    pub fn written(&self, source: usize, units: u64) {
+        self.entry(source).account.receipt.written += units;
+    }
+
+    /// A source delivered nothing for a while.
+    pub fn gap(&self, source: usize, gap: Gap) {
+        self.entry(source).account.receipt.add_gap(gap);
+    }
+
+    /// A source is in a new state; tells whether it is another one.
+    pub fn turn(&self, source: usize, state: SourceState, reason: &str) -> bool {
+        let mut entry = self.entry(source);
+        let turned = entry.account.state != state || entry.account.reason != reason;
+        entry.account.state = state;
+        reason.clone_into(&mut entry.account.reason);
+        turned
+    }
+
+    /// The device of a source has answered at `now`, with a frame or without.
+    pub fn answered(&self, source: usize, now: MonoTime) {
+        self.entry(source).answered_at = Some(now);
+    }
+
+    /// When the device of a source has last answered.
+    pub fn answered_at(&self, source: usize) -> Option<MonoTime> {
+        self.entry(source).answered_at
+    }
+
+    /// The state of a source.
+    pub fn state(&self, source: usize) -> SourceState {
+        self.entry(source).account.state
+    }
+
+    /// The state of a source, and why it is degraded.
+    pub fn state_and_reason(&self, source: usize) -> (SourceState, String) {
+        let entry = self.entry(source);
+        (entry.account.state, entry.account.reason.clone())
+    }
+
+    /// Sets the beginning of the media.
+    pub fn begin(&self, origin: MonoTime) {
+        self.rest().origin = Some(origin);
+    }
+
+    /// Seconds from the beginning of the media to `at`.
+    pub fn seconds_at(&self, at: MonoTime) -> f64 {
+        let origin = self.rest().origin.unwrap_or(at);
+        at.since(origin).as_secs_f64()
+    }
+
+    /// A file is complete.
+    pub fn file(&self, file: MediaFile) {
+        self.rest().files.push(file);
+    }
+
+    /// Something that an operator should know.
+    pub fn warn(&self, warning: String) {
+        let mut rest = self.rest();
+        let mut account = Account { warnings: std::mem::take(&mut rest.warnings), ..Account::default() };
+        account.warn(warning);
+        rest.warnings = account.warnings;
+    }
+
+    /// More is durable, or waits to become so.
+    pub fn durable(&self, durable: Durable) {
+        let mut rest = self.rest();
+        let at = durable.at.max(rest.durable.at);
+        // The last words of a closed file may come after the first of the next one.
+        let bytes = durable.bytes.max(rest.durable.bytes);
+        rest.durable = Durable { at, bytes, ..durable };
+    }
+
+    /// What is durable.
+    pub fn durability(&self) -> Durable {
+        self.rest().durable
+    }
+
+    /// Counts what was captured and is neither written, dropped nor lost as lost. Only once nothing
+    /// can become durable any more.
+    pub fn settle(&self) {
+        for source in &self.sources {
+            let mut entry = source.lock().expect("no holder of this lock can panic");
+            let receipt = &mut entry.account.receipt;
+            receipt.lost = receipt.captured - receipt.written - receipt.dropped;
+            entry.settled = true;
+        }
+    }
+
+    /// The account as it is now.
+    pub fn account(&self) -> Account {
+        let entries: Vec<_> =
+            self.sources.iter().map(|it| it.lock().expect("no holder of this lock can panic")).collect();
+        let first = entries.iter().filter_map(|entry| entry.first).min();
+        let end = entries.iter().filter_map(|entry| entry.end).max();
+        let rest = self.rest();
+        Account {
+            sources: entries.iter().map(|entry| entry.account.clone()).collect(),
+            files: rest.files.clone(),
+            captured_seconds: first.zip(end).map_or(0.0, |(first, end)| end.since(first).as_secs_f64()),
+            warnings: rest.warnings.clone(),
+        }
+    }
+
+    fn entry(&self, source: usize) -> MutexGuard<'_, Entry> {
+        self.sources[source].lock().expect("no holder of this lock can panic")
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().expect("no holder of this lock can panic")
+    }
+}

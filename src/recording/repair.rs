@@ -1,0 +1,152 @@
+//! Repairs what a dead worker left: each file of a session is cut behind its last whole packet,
+//! finished, synced and counted. Repairing what is whole changes nothing.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::segment::sync_dir;
+use crate::link::RepairedFile;
+use crate::matroska::{self, Codec, Next, Reader, RepairPlan, SOURCE_ID, TagTarget, TrackNumber};
+use crate::session::MediaFile;
+
+/// A file can't be repaired; it is left as it is.
+#[derive(Debug, Error)]
+pub enum RepairError {
+    /// It can't be read or written.
+    #[error("cannot repair {}: check the disk", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It holds nothing that can be kept.
+    #[error("cannot repair {}", path.display())]
+    Media {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: matroska::Error,
+    },
+}
+
+/// Repairs every recording in `dir`, in the order of their names. A file without any media is removed; one
+/// of `known`, which was finished, is only counted.
+///
+/// # Errors
+/// The directory can't be read. What can't be repaired is told beside the files that could.
+pub fn repair_dir(
+    dir: &Path,
+    known: &[MediaFile],
+) -> Result<(Vec<RepairedFile>, Vec<RepairError>), RepairError> {
+    let io = |source| RepairError::Io { path: dir.to_owned(), source };
+    let mut paths: Vec<PathBuf> = match dir.read_dir() {
+        Ok(entries) => {
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(io)?
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
+        Err(error) => return Err(io(error)),
+    };
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "mkv"));
+    paths.sort();
+    let (mut repaired, mut failed) = (Vec::new(), Vec::new());
+    for path in paths {
+        match repair_file(&path, known) {
+            Ok(file) => repaired.push(file),
+            Err(RepairError::Media { source: matroska::Error::HeaderIncomplete { .. }, .. }) => {
+                std::fs::remove_file(&path).map_err(io)?;
+            }
+            Err(error) => failed.push(error),
+        }
+    }
+    sync_dir(dir).map_err(|error| io(std::io::Error::other(error)))?;
+    Ok((repaired, failed))
+}
+
+fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairError> {
+    let io = |source| RepairError::Io { path: path.to_owned(), source };
+    let media = |source| RepairError::Media { path: path.to_owned(), source };
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+    let bytes = file.metadata().map_err(io)?.len();
+    let same = |known: &&MediaFile| known.bytes == bytes && Path::new(&known.path) == path;
+    if let Some(known) = known.iter().find(same) {
+        let mut reader = Reader::open(BufReader::new(&file)).map_err(media)?;
+        let units = count(&mut reader).map_err(media)?;
+        return Ok(RepairedFile { file: known.clone(), units, cut_bytes: 0 });
+    }
+    let plan = matroska::repair(BufReader::new(&file), &[]).map_err(media)?;
+    apply(&file, &plan).map_err(io)?;
+    let mut reader = Reader::open(BufReader::new(&file)).map_err(media)?;
+    let units = count(&mut reader).map_err(media)?;
+    let first = plan.tallies.iter().filter_map(|tally| tally.first).min().unwrap_or_default();
+    let length_ns = plan.duration_ns.saturating_sub(u64::try_from(first.ns()).unwrap_or(0));
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path).map_err(io)?).map_err(io)?;
+    let file = MediaFile {
+        path: path.display().to_string(),
+        bytes: plan.file_bytes,
+        blake3: hasher.finalize().to_hex().to_string(),
+        duration_seconds: std::time::Duration::from_nanos(length_ns).as_secs_f64(),
+        repaired: !plan.is_empty(),
+    };
+    Ok(RepairedFile { file, units, cut_bytes: plan.cut_bytes })
+}
+
+/// Cut, append, sync, then patch, and sync: stopped anywhere, the next repair comes to the same end.
+fn apply(mut file: &File, plan: &RepairPlan) -> std::io::Result<()> {
+    use std::io::{Seek, SeekFrom};
+    // Cutting to the length that the file has gives room back that was reserved behind its end.
+    let length = plan.truncate_to.unwrap_or(file.metadata()?.len());
+    file.set_len(length)?;
+    file.seek(SeekFrom::End(0))?;
+    file.write_all(&plan.tail)?;
+    file.sync_data()?;
+    plan.patches.iter().try_for_each(|patch| file.write_all_at(&patch.bytes, patch.offset))?;
+    file.sync_all()
+}
+
+fn count(reader: &mut Reader<BufReader<&File>>) -> Result<Vec<(String, u64)>, matroska::Error> {
+    let tracks: Vec<(TrackNumber, Codec)> =
+        reader.tracks().iter().map(|track| (track.number, track.codec.clone())).collect();
+    let mut counts = vec![0u64; tracks.len()];
+    let mut payload = Vec::new();
+    while let Next::Block(block) = reader.next_block()? {
+        let Some(at) = tracks.iter().position(|(number, _)| *number == block.track) else { continue };
+        counts[at] += match &tracks[at].1 {
+            Codec::Flac { .. } => {
+                reader.payload(&block, &mut payload)?;
+                flac_samples(&payload).unwrap_or(0)
+            }
+            Codec::Pcm { audio } => {
+                let sample_bytes = u64::from(audio.channels) * u64::from(audio.bits.div_ceil(8));
+                block.payload_bytes / sample_bytes.max(1)
+            }
+            _ => 1,
+        };
+    }
+    let source_of = |number| {
+        let own = |tag: &&matroska::Tag| tag.target == TagTarget::Track(number) && tag.name == SOURCE_ID;
+        reader.tags().iter().find(own).map(|tag| tag.value.clone()).unwrap_or_default()
+    };
+    Ok(tracks.iter().zip(counts).map(|((number, _), count)| (source_of(*number), count)).collect())
+}
+
+/// Samples (per channel) of a FLAC frame, from its header (RFC 9639, section 9.1.1).
+fn flac_samples(frame: &[u8]) -> Option<u64> {
+    let code = u32::from(frame.get(2)? >> 4);
+    // The coded number that stands before an explicit block size has as many bytes as UTF-8 would.
+    let number_bytes = (frame.get(4)?.leading_ones() as usize).max(1);
+    let explicit = |at: usize| frame.get(4 + number_bytes + at).copied().map(u64::from);
+    match code {
+        1 => Some(192),
+        2..=5 => Some(576 << (code - 2)),
+        6 => Some(explicit(0)? + 1),
+        7 => Some((explicit(0)? << 8 | explicit(1)?) + 1),
+        8..=15 => Some(256 << (code - 8)),
+        _ => None,
+    }
+}

@@ -1,0 +1,246 @@
+//! One file: made, appended to, finished. Room for its end is reserved from the start, so that a full
+//! disk can't keep a file from being finished.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+use super::hash::FileHash;
+use super::ledger::Ledger;
+use super::sync::{Appended, Syncer};
+use super::{RecordError, RecorderSettings};
+use crate::matroska::{self, Header, Patch, Tag, Writer};
+use crate::media::Packet;
+use crate::session::MediaFile;
+
+/// Bytes that stay reserved behind the file's end, for what finishing it appends.
+const RESERVE_BYTES: u64 = 1024 * 1024;
+/// Bytes that are reserved at once.
+const RESERVE_STEP_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of a cluster's size field, and how far it lies behind the cluster's beginning.
+const CLUSTER_SIZE_BYTES: u64 = 8;
+const CLUSTER_SIZE_AT: u64 = 4;
+
+/// A file that is being written.
+pub(super) struct Segment {
+    path: PathBuf,
+    file: Arc<File>,
+    writer: Writer,
+    hash: FileHash,
+    syncer: Syncer,
+    /// Bytes up to which the disk has promised room; `None` where the file system can't.
+    reserved: Option<u64>,
+    media: Option<(matroska::Timestamp, matroska::Timestamp)>,
+    /// A write has failed half way: the file's end is not what the writer thinks.
+    torn: bool,
+}
+
+impl Segment {
+    /// Makes the file `path` and writes its header.
+    pub(super) fn create(
+        path: PathBuf,
+        header: &Header,
+        settings: &RecorderSettings,
+        ledger: &Arc<Ledger>,
+        bytes_before: u64,
+    ) -> Result<Self, RecordError> {
+        let failed = |doing| {
+            let path = path.clone();
+            move |error| RecordError::io(doing, &path, error)
+        };
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(settings.file_mode)
+            .open(&path)
+            .map_err(failed("create"))?;
+        Self::begin(file, path.clone(), header, settings, ledger, bytes_before).inspect_err(|_| {
+            // What is left of it is no recording; the error that is told says more than a second one.
+            let _ = std::fs::remove_file(&path);
+        })
+    }
+
+    fn begin(
+        file: File,
+        path: PathBuf,
+        header: &Header,
+        settings: &RecorderSettings,
+        ledger: &Arc<Ledger>,
+        bytes_before: u64,
+    ) -> Result<Self, RecordError> {
+        let failed = |doing| {
+            let path = path.clone();
+            move |error| RecordError::io(doing, &path, error)
+        };
+        set_owner(&file, settings.file_mode, settings.group).map_err(failed("set the owner of"))?;
+        let (writer, bytes) =
+            Writer::new(header).map_err(|source| RecordError::Media { path: path.clone(), source })?;
+        let file = Arc::new(file);
+        let syncer =
+            Syncer::start(Arc::clone(&file), Arc::clone(ledger), bytes_before, settings.sync_interval)
+                .map_err(failed("start syncing"))?;
+        let (hash, reserved, media) = (FileHash::default(), Some(0), None);
+        let mut segment = Self { path, file, writer, hash, syncer, reserved, media, torn: false };
+        segment.reserve(bytes.len() as u64 + RESERVE_BYTES)?;
+        segment.append(&bytes, &[])?;
+        segment.syncer.appended(bytes.len() as u64, None);
+        sync_dir(segment.path.parent().unwrap_or(Path::new("/")))?;
+        Ok(segment)
+    }
+
+    /// The file's path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's length.
+    pub(super) fn bytes(&self) -> u64 {
+        self.writer.file_bytes()
+    }
+
+    /// The error that a sync ended with.
+    pub(super) fn sync_error(&self) -> Option<RecordError> {
+        self.syncer.take_error().map(|error| RecordError::io("sync", &self.path, error))
+    }
+
+    /// Appends one packet. `timestamp` and `end` are relative to the file's beginning.
+    pub(super) fn write(
+        &mut self,
+        track: matroska::TrackNumber,
+        timestamp: matroska::Timestamp,
+        end: matroska::Timestamp,
+        packet: &Packet,
+    ) -> Result<(), RecordError> {
+        let payload_bytes = packet.payload.len() as u64;
+        self.reserve(self.writer.file_bytes() + payload_bytes + RESERVE_BYTES)?;
+        let prefix = self
+            .writer
+            .packet(matroska::Packet { track, timestamp, keyframe: true, payload_bytes })
+            .map_err(|source| RecordError::Media { path: self.path.clone(), source })?;
+        if let Some(patch) = prefix.closed {
+            self.patch(patch);
+        }
+        if let Some(cluster) = prefix.opened {
+            self.hash.expect_patch(cluster + CLUSTER_SIZE_AT, CLUSTER_SIZE_BYTES);
+        }
+        self.append(&prefix.bytes, &packet.payload)?;
+        let (first, last) = self.media.unwrap_or((timestamp, end));
+        self.media = Some((first.min(timestamp), last.max(end)));
+        let Packet { source, units, timestamp, .. } = *packet;
+        let until = self.writer.file_bytes();
+        self.syncer.appended(until, Some(Appended { source, units, timestamp, until }));
+        Ok(())
+    }
+
+    /// Finishes the file: its end, its patches, everything durable, the directory too.
+    pub(super) fn finish(mut self, tags: &[Tag]) -> Result<MediaFile, RecordError> {
+        let path = self.path.clone();
+        let failed = |doing| {
+            let path = path.clone();
+            move |error| RecordError::io(doing, &path, error)
+        };
+        if self.torn {
+            return Err(failed("finish")(io::Error::other("a write to it has failed before")));
+        }
+        let (first, last) = self.media.unwrap_or((matroska::Timestamp::ZERO, matroska::Timestamp::ZERO));
+        let duration = Duration::from_nanos(u64::try_from(last.ns()).unwrap_or(0));
+        let finish = self
+            .writer
+            .finish(Some(duration), tags)
+            .map_err(|source| RecordError::Media { path: path.clone(), source })?;
+        write_all(&self.file, &finish.tail, &[]).map_err(failed("write the end of"))?;
+        self.hash.append(&finish.tail);
+        self.syncer.appended(finish.file_bytes, None);
+        let sizes = finish.patches.len() - finish.patches.iter().filter(|it| is_header(it)).count();
+        for (at, patch) in finish.patches.into_iter().enumerate() {
+            self.hash.patch(patch.offset, &patch.bytes, at < sizes);
+            self.syncer.patch(patch);
+        }
+        self.file.set_len(finish.file_bytes).map_err(failed("trim"))?;
+        self.syncer.finish().map_err(failed("sync"))?;
+        sync_dir(path.parent().unwrap_or(Path::new("/")))?;
+        Ok(MediaFile {
+            path: path.display().to_string(),
+            bytes: finish.file_bytes,
+            blake3: self.hash.finish().to_hex().to_string(),
+            duration_seconds: Duration::from_nanos(u64::try_from(last.ns() - first.ns()).unwrap_or(0))
+                .as_secs_f64(),
+            repaired: false,
+        })
+    }
+
+    fn patch(&mut self, patch: Patch) {
+        self.hash.patch(patch.offset, &patch.bytes, true);
+        self.syncer.patch(patch);
+    }
+
+    fn append(&mut self, first: &[u8], second: &[u8]) -> Result<(), RecordError> {
+        self.hash.append(first);
+        self.hash.append(second);
+        write_all(&self.file, first, second).map_err(|error| {
+            self.torn = true;
+            RecordError::io("write", &self.path, error)
+        })
+    }
+
+    /// Makes sure that the disk has room up to `until`.
+    fn reserve(&mut self, until: u64) -> Result<(), RecordError> {
+        let Some(reserved) = self.reserved.filter(|reserved| *reserved < until) else {
+            return Ok(());
+        };
+        let needed = until - reserved;
+        let promise =
+            |length| fallocate(&*self.file, FallocateFlags::KEEP_SIZE, reserved, length).map(|()| length);
+        // A disk that is nearly full is used up to its end.
+        let promised = promise(needed.max(RESERVE_STEP_BYTES)).or_else(|error| match error {
+            Errno::NOSPC | Errno::DQUOT => promise(needed),
+            error => Err(error),
+        });
+        match promised {
+            Ok(length) => self.reserved = Some(reserved + length),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.reserved = None,
+            Err(error) => return Err(RecordError::io("reserve room for", &self.path, error.into())),
+        }
+        Ok(())
+    }
+}
+
+/// The patches of a file's end but for the last cluster's size lie in the header, which no patch announces.
+fn is_header(patch: &Patch) -> bool {
+    patch.offset < matroska::HEADER_ALIGN_BYTES
+}
+
+/// Permission bits and group as the settings say, whatever the umask.
+pub(super) fn set_owner(file: &File, mode: u32, group: Option<u32>) -> io::Result<()> {
+    if group.is_some() {
+        fchown(file, None, group)?;
+    }
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// Makes the entries of a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), RecordError> {
+    File::open(dir).and_then(|opened| opened.sync_all()).map_err(|error| RecordError::io("sync", dir, error))
+}
+
+fn write_all(mut file: &File, mut first: &[u8], mut second: &[u8]) -> io::Result<()> {
+    while !first.is_empty() || !second.is_empty() {
+        match file.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                let of_first = count.min(first.len());
+                first = &first[of_first..];
+                second = &second[count - of_first..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
