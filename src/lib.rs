@@ -11,4 +11,6 @@ pub mod matroska;
 pub mod media;
 pub mod recording;
 pub mod session;
+pub mod supervisor;
 pub mod telemetry;
+pub mod worker;

@@ -1,0 +1,320 @@
+//! The actor: the one owner of all session state. It takes commands and notices in turn, feeds them
+//! to the machines, and wakes when a deadline has come.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::admission::Admission;
+use super::adopt::complete_receipts;
+use super::child::Program;
+use super::command::{Command, Notice, SessionView, StopAsked};
+use super::handle::Handle;
+use super::live::Live;
+use super::refusal::Refusal;
+use super::scope::Scope;
+use super::socket;
+use super::start::Pending;
+use super::stop::Tombstone;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Settings;
+use crate::journal::{Journal, Record};
+use crate::library::Library;
+use crate::session::machine::{Event, PhaseLimits, StopMode};
+use crate::session::{EndReason, Leases, SessionId};
+
+/// Calls that may wait for the actor.
+const COMMANDS_MAX: usize = 256;
+/// Notices that may wait for the actor.
+const NOTICES_MAX: usize = 1024;
+/// Changes that a slow watcher may lag behind.
+const CHANGES_MAX: usize = 256;
+/// The longest time between two looks at the clocks.
+const TICK: Duration = Duration::from_secs(1);
+/// Problems that are kept for `GetAgent`.
+const PROBLEMS_MAX: usize = 20;
+
+/// What the actor works with.
+pub struct SupervisorSettings {
+    /// The config as used.
+    pub settings: Settings,
+    /// Group of media files, looked up.
+    pub group: Option<u32>,
+    /// The link socket.
+    pub link_path: PathBuf,
+    /// The daemon's memory.
+    pub journal: Journal,
+    /// Where the media is.
+    pub library: Library,
+}
+
+/// A running actor.
+pub struct Agent {
+    /// The way to it.
+    pub handle: Handle,
+    /// Its task; ends when every [`Handle`] is gone. It gives the journal back, to be closed.
+    pub task: JoinHandle<Journal>,
+}
+
+pub(super) struct Actor {
+    pub(super) settings: Settings,
+    pub(super) group: Option<u32>,
+    pub(super) link_path: PathBuf,
+    pub(super) journal: Journal,
+    pub(super) library: Library,
+    pub(super) clock: SystemClock,
+    pub(super) leases: Leases,
+    pub(super) live: HashMap<SessionId, Live>,
+    pub(super) pending: HashMap<SessionId, Pending>,
+    pub(super) tombstones: VecDeque<Tombstone>,
+    /// Finished sessions whose receipts the journal has not taken yet.
+    pub(super) unsaved: HashMap<SessionId, Record>,
+    pub(super) change: u64,
+    /// The journal has every change up to here.
+    pub(super) journalled: u64,
+    pub(super) admission: Admission,
+    pub(super) problems: VecDeque<String>,
+    pub(super) notices: mpsc::Sender<Notice>,
+    pub(super) changes: broadcast::Sender<Arc<SessionView>>,
+    pub(super) tasks: TaskTracker,
+    told: watch::Sender<Vec<String>>,
+    told_ills: watch::Sender<Vec<String>>,
+}
+
+/// Starts the actor: takes up what an earlier daemon left unfinished, and listens for workers.
+///
+/// # Errors
+/// The link socket can't be made, or the journal can't be read.
+pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
+    let listener = socket::listen(&with.link_path)?;
+    let unfinished = with.journal.unfinished().await??;
+    let change = with.journal.last_change().await??;
+    complete_receipts(&with.journal, &with.library, change, with.settings.limits.journal).await?;
+    let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+    let (notices, notice_inbox) = mpsc::channel(NOTICES_MAX);
+    let (changes, _) = broadcast::channel(CHANGES_MAX);
+    let (told, live) = watch::channel(Vec::new());
+    let (told_ills, ills) = watch::channel(Vec::new());
+    let mut actor = Actor {
+        settings: with.settings,
+        group: with.group,
+        link_path: with.link_path,
+        journal: with.journal,
+        library: with.library,
+        clock: SystemClock,
+        leases: Leases::default(),
+        live: HashMap::new(),
+        pending: HashMap::new(),
+        tombstones: VecDeque::new(),
+        unsaved: HashMap::new(),
+        change,
+        journalled: change,
+        admission: Admission::default(),
+        problems: VecDeque::new(),
+        notices: notices.clone(),
+        changes: changes.clone(),
+        tasks: TaskTracker::new(),
+        told,
+        told_ills,
+    };
+    actor.tasks.spawn(socket::serve(listener, notices));
+    for id in unfinished.skipped {
+        actor.problem(format!(
+            "the journal's record of session {id} can't be read: its media is in the media directory"
+        ));
+    }
+    for record in unfinished.records {
+        actor.take_up(record);
+    }
+    let task = tokio::spawn(actor.run(inbox, notice_inbox));
+    Ok(Agent { handle: Handle { commands, changes, live, ills, scope: Scope::Everybody }, task })
+}
+
+impl Actor {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut notices: mpsc::Receiver<Notice>,
+    ) -> Journal {
+        let mut tick = Instant::now() + TICK;
+        loop {
+            let wake = self.next_wake().min(tick);
+            tokio::select! {
+                notice = notices.recv() => self.on_notice(notice.expect("the actor holds a sender")),
+                command = commands.recv() => match command {
+                    Some(command) => self.on_command(command),
+                    None => break,
+                },
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            // However many messages come, the clock is looked at.
+            if Instant::now() >= wake {
+                self.on_time();
+                tick = Instant::now() + TICK;
+            }
+            self.tell_who_is_live();
+        }
+        drop(notices);
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.journal
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Start { spec, options, scope, reply } => self.start(*spec, options, scope, reply),
+            Command::Stop { id, request, scope, reply } => self.stop(id, StopAsked { request, scope, reply }),
+            Command::Get { id, scope, reply } => self.get(id, scope, reply),
+            Command::List { since, count, reply } => self.list(since, count, reply),
+            Command::Devices { scope, reply } => self.devices(&scope, reply),
+            Command::Agent { reply } => super::answer::send(reply, Ok(self.agent())),
+            Command::Admission { order, reply } => self.admission_order(order, reply),
+            Command::Leave { reply } => self.leave(reply),
+            Command::Report { problem } => self.problem(problem),
+            Command::Shutdown { mode } => self.shut_down(mode),
+        }
+    }
+
+    fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Prepared { id, known, devices } => self.on_prepared(id, known, devices),
+            Notice::Journalled { id, identified, change, events, outcome } => {
+                self.on_journalled(&id, change, events, outcome);
+                if identified {
+                    self.on_identified(&id);
+                }
+            }
+            Notice::Dialled { hello, pid, connection, to_worker } => {
+                self.on_dialled(&hello, pid, connection, to_worker);
+            }
+            Notice::Said { id, connection, body } => self.on_said(&id, connection, body),
+            Notice::LinkLost { id, connection } => self.on_link_lost(&id, connection),
+            Notice::Exited { id, status, last } => self.on_exited(&id, status, last),
+            Notice::Repaired { id, report } => self.on_repaired(&id, report),
+            Notice::Discarded { id } => self.on_discarded(&id),
+            Notice::Looked { id, asked, known } => self.on_looked(id, *asked, known),
+        }
+    }
+
+    /// Feeds an event to a session's machine and carries out what it decides.
+    pub(super) fn feed(&mut self, id: &SessionId, event: Event) {
+        let now = self.clock.now();
+        if let Some(live) = self.live.get_mut(id) {
+            let actions = live.machine.step(now, event);
+            self.perform(id, actions);
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let now = self.clock.now();
+        let deadlines = self.live.values().flat_map(|live| [live.deadline, live.ends_at]).flatten();
+        let next = deadlines.min().map_or(TICK, |deadline| deadline.since(now).min(TICK));
+        // The timer has a granularity of a millisecond; waking early would spin.
+        Instant::now() + next + Duration::from_millis(1)
+    }
+
+    fn on_time(&mut self) {
+        let (now, boot) = (self.clock.now(), self.clock.boot());
+        let ids: Vec<SessionId> = self.live.keys().cloned().collect();
+        for id in ids {
+            let Some(live) = self.live.get(&id) else { continue };
+            let expired = live.expires_at.is_some_and(|at| at <= boot);
+            let over_long = live.ends_at.is_some_and(|at| at <= now);
+            let overdue = live.deadline.is_some_and(|at| at <= now);
+            if expired {
+                self.end(&id, EndReason::Expired, StopMode::Drain);
+            } else if over_long {
+                self.end(&id, EndReason::MaxDuration, StopMode::Drain);
+            }
+            if overdue {
+                self.feed(&id, Event::DeadlinePassed);
+            }
+        }
+        self.save_again();
+        self.admission.on_time(now);
+        self.tombstones.retain(|tombstone| now.since(tombstone.at) < crate::session::limits::TOMBSTONE);
+    }
+
+    /// Something other than a caller ends a session.
+    pub(super) fn end(&mut self, id: &SessionId, reason: EndReason, mode: StopMode) {
+        self.accept_stop(id, reason, mode, None);
+    }
+
+    fn shut_down(&mut self, mode: StopMode) {
+        self.admission.stop();
+        let ids: Vec<SessionId> = self.live.keys().cloned().collect();
+        for id in ids {
+            self.end(&id, EndReason::AgentShutdown, mode);
+        }
+    }
+
+    /// Remembers what an operator has to know.
+    pub(super) fn problem(&mut self, problem: String) {
+        tracing::error!(problem, "operator needed");
+        if self.problems.len() == PROBLEMS_MAX {
+            self.problems.pop_front();
+        }
+        self.problems.push_back(problem);
+    }
+
+    pub(super) fn limits(&self) -> PhaseLimits {
+        let limits = &self.settings.limits;
+        PhaseLimits {
+            start: limits.start + START_MARGIN,
+            drain: limits.drain,
+            term: limits.term,
+            kill: limits.kill,
+            repair: limits.repair,
+            close: limits.journal,
+        }
+    }
+
+    pub(super) fn program(&self) -> Program {
+        Program::new(&self.settings)
+    }
+
+    fn tell_who_is_live(&mut self) {
+        let now = self.clock.now();
+        let waiting = |live: &Live| !live.machine.is_stuck();
+        let mut names: Vec<String> = self
+            .live
+            .iter()
+            .filter(|(_, live)| waiting(live))
+            .map(|(id, live)| {
+                let since = live.record.stop.as_ref().map_or(live.started_at, |stop| stop.at);
+                format!(
+                    "{id} ({} for {:.0} s)",
+                    live.machine.worker_state().as_str(),
+                    now.since(since).as_secs_f64()
+                )
+            })
+            .chain(self.pending.keys().map(|id| format!("{id} (starting)")))
+            .collect();
+        names.sort();
+        self.told.send_if_modified(|told| std::mem::replace(told, names.clone()) != names);
+        let stuck = self.live.iter().filter(|(_, live)| live.machine.is_stuck());
+        let stuck = stuck.map(|(id, live)| {
+            if live.machine.is_released() {
+                Refusal::stuck(id).message
+            } else {
+                Refusal::not_released(id).message
+            }
+        });
+        let unsaved = self.unsaved.keys();
+        let unsaved = unsaved.map(|id| {
+            format!("the journal has not taken the receipt of session {id}: check the disk of state_dir")
+        });
+        let mut ills: Vec<String> = stuck.chain(unsaved).collect();
+        ills.sort();
+        self.told_ills.send_if_modified(|told| std::mem::replace(told, ills.clone()) != ills);
+    }
+}
+
+/// The worker's own deadline for a start comes first, since it can name the silent device.
+const START_MARGIN: Duration = Duration::from_secs(2);

@@ -1,0 +1,119 @@
+//! One session that is not finished, as the actor holds it.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::command::{Reply, SessionView, Stopped, WaitFor};
+use super::launch::Process;
+use super::refusal::Refusal;
+use crate::clock::{MonoTime, WallTime};
+use crate::journal::Record;
+use crate::link::LastAccount;
+use crate::link::message::{Hello, ToWorker};
+use crate::session::machine::Machine;
+use crate::session::{Account, EndReason, Receipt, present};
+
+/// A worker that waits to be taken on.
+pub(super) struct Early {
+    pub(super) hello: Hello,
+    pub(super) pid: u32,
+    pub(super) connection: u64,
+    pub(super) to_worker: mpsc::Sender<ToWorker>,
+}
+
+/// A session's machine, what is known of it, and who waits for it.
+pub(super) struct Live {
+    pub(super) machine: Machine,
+    pub(super) record: Record,
+    pub(super) started_at: MonoTime,
+    /// When it ends by itself: `CLOCK_BOOTTIME` of its expiry, monotonic time of its longest duration.
+    pub(super) expires_at: Option<u64>,
+    pub(super) ends_at: Option<MonoTime>,
+    pub(super) deadline: Option<MonoTime>,
+    pub(super) process: Option<Process>,
+    /// The journal knows which process the worker is: only then may it touch a device.
+    pub(super) identified: bool,
+    /// A worker that has dialled in before that.
+    pub(super) early: Option<Early>,
+    pub(super) link: Option<(u64, mpsc::Sender<ToWorker>)>,
+    /// How the worker ended, while what it said last is still on the link.
+    pub(super) ended: Option<(String, Option<Box<LastAccount>>)>,
+    pub(super) repair: Option<AbortHandle>,
+    pub(super) account: Account,
+    pub(super) queued_packets: u64,
+    pub(super) durable_bytes: u64,
+    pub(super) pending_bytes: u64,
+    pub(super) released_at: Option<WallTime>,
+    /// Why the start failed, once it has.
+    pub(super) failure: Option<Refusal>,
+    pub(super) start_waiters: Vec<Reply<Arc<SessionView>>>,
+    pub(super) stop_waiters: Vec<(WaitFor, Reply<Stopped>)>,
+}
+
+impl Live {
+    pub(super) fn new(machine: Machine, record: Record, now: MonoTime) -> Self {
+        Self {
+            machine,
+            account: record.account.clone().unwrap_or_default(),
+            record,
+            started_at: now,
+            expires_at: None,
+            ends_at: None,
+            deadline: None,
+            process: None,
+            identified: false,
+            early: None,
+            link: None,
+            ended: None,
+            repair: None,
+            queued_packets: 0,
+            durable_bytes: 0,
+            pending_bytes: 0,
+            released_at: None,
+            failure: None,
+            start_waiters: Vec::new(),
+            stop_waiters: Vec::new(),
+        }
+    }
+
+    /// The session as callers see it now.
+    pub(super) fn view(&self) -> SessionView {
+        let machine = &self.machine;
+        let (state, worker) = (machine.public_state(), machine.worker_state());
+        let (duration, health) = (self.record.duration_seconds, self.record.health_check);
+        SessionView {
+            id: self.record.spec.id().clone(),
+            change: self.record.change,
+            cursor: self.record.change,
+            object: present(&self.record.spec, state, worker, duration, health),
+            receipt: self
+                .record
+                .receipt
+                .clone()
+                .or_else(|| self.record.stop.as_ref().map(|_| self.receipt(None))),
+            finished: machine.is_over(),
+            account: self.account.clone(),
+            queued_packets: self.queued_packets,
+            durable_bytes: self.durable_bytes,
+            pending_bytes: self.pending_bytes,
+        }
+    }
+
+    /// The receipt as far as it can be written now.
+    pub(super) fn receipt(&self, finalized_at: Option<WallTime>) -> Receipt {
+        Receipt {
+            session_id: self.record.spec.id().clone(),
+            end_reason: self.machine.cause().unwrap_or(EndReason::StopRequested),
+            forced: self.machine.is_forced(),
+            requested_at: self.record.stop.as_ref().map(|stop| stop.at_wall),
+            released_at: self.released_at,
+            finalized_at,
+            sources: self.account.sources.iter().map(|source| source.receipt.clone()).collect(),
+            files: self.account.files.clone(),
+            removal: None,
+            warnings: self.account.warnings.clone(),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The daemon's heart: one actor owns every session; RPCs, workers, the journal and the clock reach it
+//! as messages. It carries out what `session::machine` decides and must never decide itself, nor
+//! open a device, nor write media.
+
+mod actor;
+mod admission;
+mod adopt;
+mod answer;
+mod child;
+mod command;
+mod compose;
+mod handle;
+mod host;
+mod launch;
+mod leftover;
+mod live;
+mod perform;
+mod refusal;
+mod scope;
+mod socket;
+mod start;
+mod stop;
+mod workers;
+
+pub use actor::{Agent, SupervisorSettings, start};
+pub use admission::HANDOVER_TIMEOUT;
+pub use command::{
+    AdmissionOrder, AgentView, DeviceView, Holder, ServingState, SessionView, StopRequest, Stopped, WaitFor,
+};
+pub use handle::Handle;
+pub use host::HostLoad;
+pub use leftover::{EndLimits, LeftOver, end_left_over};
+pub use refusal::{Refusal, RefusalKind};
+pub use scope::Scope;

@@ -1,0 +1,321 @@
+//! Carrying out what a session's machine has decided.
+
+use std::sync::Arc;
+
+use rustix::process::Signal;
+
+use super::actor::Actor;
+use super::command::{Notice, SessionView};
+use super::live::Live;
+use super::refusal::{Refusal, RefusalKind};
+use super::{child, compose, launch};
+use crate::clock::Clock;
+use crate::journal::{EndsRecord, JournalError, Record, StopRecord};
+use crate::link::message::{Stop, ToWorker, to_worker};
+use crate::session::machine::{Action, Event, Phase, StopMode};
+use crate::session::{Removal, RemovalState, SessionId};
+
+impl Actor {
+    /// Carries out `actions` in their order. What the journal has to take goes there in one record,
+    /// after the order to the worker has left.
+    pub(super) fn perform(&mut self, id: &SessionId, actions: Vec<Action>) {
+        let (mut journalled, mut published, mut follow) = (Vec::new(), false, None);
+        for action in actions {
+            match action {
+                Action::JournalStart => journalled.push(Event::StartJournalled),
+                Action::JournalStop => {
+                    self.note_cause(id);
+                    journalled.push(Event::StopJournalled);
+                }
+                Action::JournalFinish => {
+                    self.write_receipt(id);
+                    journalled.push(Event::FinishJournalled);
+                }
+                Action::Publish | Action::AnswerFinished => published = true,
+                Action::Launch => {
+                    if let Err(refusal) = self.launch(id) {
+                        self.live.entry(id.clone()).and_modify(|live| live.failure = Some(refusal));
+                        follow = Some(Event::LaunchFailed);
+                    }
+                    published = true;
+                }
+                Action::SendStop(mode) => self.send_stop(id, mode),
+                Action::Terminate => self.signal(id, Signal::TERM),
+                Action::Kill => self.signal(id, Signal::KILL),
+                Action::Repair => self.repair(id),
+                Action::CancelRepair => self.cancel_repair(id),
+                Action::ReleaseLeases => {
+                    self.leases.release(id);
+                    let now = self.clock.wall();
+                    // A session that never had a worker held no device later than this.
+                    self.live.entry(id.clone()).and_modify(|live| {
+                        live.released_at.get_or_insert(now);
+                    });
+                }
+                Action::AnswerStart(outcome) => self.answer_start(id, outcome),
+                Action::AnswerReleased => self.answer_released(id),
+                Action::AnswerStuck => {
+                    self.answer_stuck(id);
+                }
+                Action::Discard => self.discard(id),
+                Action::Arm(deadline) => {
+                    self.live.entry(id.clone()).and_modify(|live| live.deadline = Some(deadline));
+                }
+                Action::Disarm => {
+                    self.live.entry(id.clone()).and_modify(|live| live.deadline = None);
+                }
+            }
+        }
+        self.settle(id, journalled, published);
+        if let Some(event) = follow {
+            self.feed(id, event);
+        }
+    }
+
+    /// The stop that is journalled bears the cause that came first, whoever asked for it.
+    fn note_cause(&mut self, id: &SessionId) {
+        let (at, at_wall) = (self.clock.now(), self.clock.wall());
+        let Some(live) = self.live.get_mut(id) else { return };
+        let Some(reason) = live.machine.cause() else { return };
+        let stop = live.record.stop.get_or_insert(StopRecord { reason, abort: false, at, at_wall });
+        stop.reason = reason;
+    }
+
+    /// After a step: the journal gets what has changed, watchers are told, a finished session goes.
+    fn settle(&mut self, id: &SessionId, journalled: Vec<Event>, published: bool) {
+        let Some(live) = self.live.get_mut(id) else { return };
+        let over = live.machine.is_over();
+        if (published && !over) || !journalled.is_empty() {
+            self.change += 1;
+            live.record.change = self.change;
+            live.record.account = Some(live.account.clone());
+            if live.expires_at.is_some() || live.ends_at.is_some() {
+                let (expires_at, ends_at) = (live.expires_at, live.ends_at);
+                live.record.ends = Some(EndsRecord { boot_id: launch::boot_id(), expires_at, ends_at });
+            }
+            live.record.forced = live.machine.is_forced();
+            let worker_state = match live.record.receipt {
+                Some(_) => live.machine.final_worker_state(),
+                None => live.machine.worker_state(),
+            };
+            worker_state.as_str().clone_into(&mut live.record.worker_state);
+            let record = live.record.clone();
+            self.put(record, journalled);
+        }
+        if published {
+            self.tell_watchers(id);
+        }
+        if self.live.get(id).is_some_and(|live| live.machine.phase() == Phase::Finished) {
+            self.answer_finished(id);
+            self.live.remove(id);
+            tracing::info!(session = %id, "session finished");
+        }
+    }
+
+    pub(super) fn put(&mut self, record: Record, events: Vec<Event>) {
+        let id = record.spec.id().clone();
+        let finished = record.receipt.clone().filter(|_| events.contains(&Event::FinishJournalled));
+        let change = record.change;
+        let identified = record.worker.is_some();
+        let written = self.journal.put(record);
+        let (library, notices) = (self.library.clone(), self.notices.clone());
+        self.tasks.spawn(async move {
+            if let Some(receipt) = &finished {
+                let (library, receipt) = (library.clone(), receipt.clone());
+                let laid = tokio::task::spawn_blocking(move || library.write_receipt(&receipt)).await;
+                if let Ok(Err(error)) = laid {
+                    tracing::error!(session = %id, %error, "receipt.json can't be written; the journal has the receipt");
+                }
+            }
+            let outcome = written.await.unwrap_or(Err(JournalError::Closed));
+            if finished.is_some() && outcome.is_ok() {
+                let session = id.clone();
+                let forgotten = tokio::task::spawn_blocking(move || library.forget_last_account(&session)).await;
+                if let Ok(Err(error)) = forgotten {
+                    tracing::warn!(session = %id, %error, "what the worker left beside the media can't be removed");
+                }
+            }
+            // An actor that has ended waits for nothing.
+            let _ = notices.send(Notice::Journalled { id, identified, change, events, outcome }).await;
+        });
+    }
+
+    pub(super) fn on_journalled(
+        &mut self,
+        id: &SessionId,
+        change: u64,
+        events: Vec<Event>,
+        outcome: Result<(), JournalError>,
+    ) {
+        if outcome.is_ok() {
+            self.journalled = self.journalled.max(change);
+        }
+        if let Err(error) = &outcome {
+            let refusal = Refusal::journal(error);
+            self.problem(refusal.message.clone());
+            if let Some(live) = self.live.get_mut(id) {
+                live.account.warn(refusal.message.clone());
+                if events.contains(&Event::StartJournalled) {
+                    live.failure.get_or_insert(refusal);
+                }
+            }
+            self.keep_unsaved(id, &events);
+        } else if self.unsaved.get(id).is_some_and(|_| events.is_empty()) {
+            self.unsaved.remove(id);
+        }
+        for event in events {
+            let failed = outcome.is_err() && event == Event::StartJournalled;
+            self.feed(id, if failed { Event::StartNotJournalled } else { event });
+        }
+    }
+
+    /// A receipt that the journal has not taken is kept, answered with, and offered again.
+    fn keep_unsaved(&mut self, id: &SessionId, events: &[Event]) {
+        if let Some(live) = self.live.get(id).filter(|_| events.contains(&Event::FinishJournalled)) {
+            self.unsaved.insert(id.clone(), live.record.clone());
+        }
+    }
+
+    /// Offers the journal what it has not taken.
+    pub(super) fn save_again(&mut self) {
+        let records: Vec<Record> = self.unsaved.values().cloned().collect();
+        for record in records {
+            self.put(record, Vec::new());
+        }
+    }
+
+    pub(super) fn tell_watchers(&mut self, id: &SessionId) {
+        if let Some(live) = self.live.get(id) {
+            // Nobody may be watching.
+            let _ = self.changes.send(Arc::new(self.view(live)));
+        }
+    }
+
+    /// A live session as callers see it now. Its cursor lies within what the journal has, and before
+    /// every finish that has its count already and is not told yet.
+    pub(super) fn view(&self, live: &Live) -> SessionView {
+        let view = live.view();
+        let closing =
+            self.live.values().filter(|live| live.record.receipt.is_some() && !live.machine.is_over());
+        let cursor = closing.map(|live| live.record.change.saturating_sub(1)).min();
+        SessionView { cursor: cursor.unwrap_or(u64::MAX).min(self.journalled), ..view }
+    }
+
+    fn launch(&mut self, id: &SessionId) -> Result<(), Refusal> {
+        let (process, reaped) = launch::launch(&self.program(), &self.link_path, id).map_err(|error| {
+            let program = self.settings.worker.path.clone().unwrap_or_default();
+            let message = format!(
+                "no worker can be started ({}): {error}; check worker.path and the limits on processes",
+                program.display()
+            );
+            Refusal::new(RefusalKind::Internal, "WORKER_NOT_LAUNCHED", message).about("session", id)
+        })?;
+        tracing::info!(session = %id, pid = process.pid(), "worker started");
+        self.watch(id, reaped);
+        let live = self.live.get_mut(id).expect("only live sessions have workers");
+        live.record.worker = Some(process.identity());
+        live.process = Some(process);
+        Ok(())
+    }
+
+    /// Tells the actor when a worker has ended.
+    pub(super) fn watch(&mut self, id: &SessionId, ended: impl Future<Output = String> + Send + 'static) {
+        let (id, notices, library) = (id.clone(), self.notices.clone(), self.library.clone());
+        self.tasks.spawn(async move {
+            let status = tokio::select! {
+                status = ended => status,
+                // The daemon goes; the worker stays.
+                () = notices.closed() => return,
+            };
+            let session = id.clone();
+            let last = tokio::task::spawn_blocking(move || library.last_account(&session)).await;
+            let last = last.ok().flatten().map(Box::new);
+            // An actor that has ended leaves the rest to the next daemon.
+            let _ = notices.send(Notice::Exited { id, status, last }).await;
+        });
+    }
+
+    fn send_stop(&mut self, id: &SessionId, mode: StopMode) {
+        let Some(live) = self.live.get(id) else { return };
+        let stop_at = live.record.stop.as_ref().map_or_else(|| self.clock.now(), |stop| stop.at).nanos();
+        let stop = Stop { stop_at, abort: mode == StopMode::Abort };
+        if let Some((_, to_worker)) = &live.link {
+            // A worker that is gone or takes nothing is ended by its deadline.
+            if to_worker.try_send(ToWorker { body: Some(to_worker::Body::Stop(stop)) }).is_err() {
+                tracing::warn!(session = %id, "the worker takes no order");
+            }
+        }
+    }
+
+    fn signal(&mut self, id: &SessionId, signal: Signal) {
+        let Some(live) = self.live.get_mut(id) else { return };
+        tracing::warn!(session = %id, ?signal, "the worker missed its deadline");
+        if live.machine.start_is_open() {
+            live.failure.get_or_insert_with(|| Refusal::worker_silent(id));
+        }
+        if let Some(process) = &live.process {
+            process.signal(signal);
+        }
+    }
+
+    fn repair(&mut self, id: &SessionId) {
+        let (program, timeout) = (self.program(), self.settings.limits.repair);
+        let dir = self.library.session_dir(id);
+        let known = self.live.get(id).map(|live| live.account.files.clone()).unwrap_or_default();
+        let (own, notices) = (id.clone(), self.notices.clone());
+        tracing::warn!(session = %id, "the worker left no account: its files are being repaired");
+        let task = self.tasks.spawn(async move {
+            let report = child::repair(program, &dir, &known, timeout).await;
+            // An actor that has ended leaves the rest to the next daemon.
+            let _ = notices.send(Notice::Repaired { id: own, report }).await;
+        });
+        if let Some(live) = self.live.get_mut(id) {
+            live.repair = Some(task.abort_handle());
+        }
+    }
+
+    fn cancel_repair(&mut self, id: &SessionId) {
+        if let Some(live) = self.live.get_mut(id) {
+            live.account.warn(
+                "the repair took too long; run `shutterd repair` on the session's directory".to_owned(),
+            );
+            compose::settle_unrepaired(&mut live.account);
+            if let Some(repair) = live.repair.take() {
+                repair.abort();
+            }
+        }
+    }
+
+    /// Composes the receipt: from here on the session has one.
+    fn write_receipt(&mut self, id: &SessionId) {
+        let now = self.clock.wall();
+        let Some(live) = self.live.get_mut(id) else { return };
+        for source in live.account.sources.iter().filter(|source| !source.receipt.adds_up()) {
+            tracing::error!(session = %id, source = source.receipt.id, "an account does not add up");
+        }
+        let mut receipt = live.receipt(Some(now));
+        if live.record.spec.removes_media() && !receipt.files.is_empty() {
+            receipt.removal = Some(Removal { state: RemovalState::Pending, removed_at: None });
+        }
+        live.record.duration_seconds = Some(live.account.captured_seconds);
+        live.record.receipt = Some(receipt);
+    }
+
+    /// Deletes what a failed start left behind.
+    fn discard(&mut self, id: &SessionId) {
+        let forgotten = self.journal.remove(id.clone());
+        let (library, own, notices) = (self.library.clone(), id.clone(), self.notices.clone());
+        self.tasks.spawn(async move {
+            let session = own.clone();
+            let removed = tokio::task::spawn_blocking(move || library.remove(&session)).await;
+            if let Ok(Err(error)) = removed {
+                tracing::error!(session = %own, %error, "what a failed start left behind can't be removed");
+            }
+            if let Ok(Err(error)) = forgotten.await {
+                tracing::error!(session = %own, %error, "the journal can't forget a failed start");
+            }
+            // An actor that has ended answers nobody.
+            let _ = notices.send(Notice::Discarded { id: own }).await;
+        });
+    }
+}

@@ -1,0 +1,185 @@
+//! Sound: samples gathered into blocks, missing ones filled with counted silence, everything after
+//! the stop cut to the sample. Block times follow the device's measured clock.
+
+use std::time::Duration;
+
+use super::Context;
+use super::track::push;
+use crate::clock::MonoTime;
+use crate::codec::{CodecError, flac, pcm};
+use crate::link::Sound;
+use crate::matroska::{self, Codec};
+use crate::media::AudioFormat;
+use crate::session::GapReason;
+
+/// Samples (per channel) of a block: 43 ms at 48 kHz.
+const BLOCK_SAMPLES: usize = 2048;
+/// Stamps that are late by more than this mean that sound is missing.
+const GAP: Duration = Duration::from_millis(20);
+/// A longer gap isn't filled: the timeline jumps.
+const FILL_MAX: Duration = Duration::from_secs(60);
+/// How much of a stamp's deviation the clock takes on.
+const FOLLOW: f64 = 0.05;
+
+pub(super) struct Sounds {
+    format: AudioFormat,
+    encoder: Encoder,
+    /// Interleaved samples of the block that isn't full yet.
+    block: Vec<i32>,
+    /// How many of them (per channel) are filled silence.
+    block_filled: u64,
+    block_start: MonoTime,
+    /// When the next sample is due, by the measured clock.
+    next: Option<MonoTime>,
+}
+
+enum Encoder {
+    Flac(Box<flac::Encoder>),
+    Pcm,
+}
+
+impl Sounds {
+    pub(super) fn new(format: AudioFormat, sound: Sound) -> Result<Self, CodecError> {
+        let encoder = match sound {
+            Sound::Flac => Encoder::Flac(Box::new(flac::Encoder::new(format, BLOCK_SAMPLES)?)),
+            Sound::Pcm => Encoder::Pcm,
+        };
+        let block = Vec::with_capacity(BLOCK_SAMPLES * usize::from(format.channels));
+        Ok(Self { format, encoder, block, block_filled: 0, block_start: MonoTime::default(), next: None })
+    }
+
+    pub(super) fn codec(&self) -> Codec {
+        let audio = matroska::AudioFormat {
+            rate_hz: self.format.sample_rate,
+            channels: u8::try_from(self.format.channels).expect("devices with over 255 channels are refused"),
+            bits: self.format.sample.bits(),
+        };
+        match &self.encoder {
+            Encoder::Flac(encoder) => {
+                let stream_info = encoder.codec_private()[8..].try_into().expect("STREAMINFO has 34 bytes");
+                Codec::Flac { audio, stream_info }
+            }
+            Encoder::Pcm => Codec::Pcm { audio },
+        }
+    }
+
+    /// Takes samples in, the first of them captured at `timestamp`; true when the stop lies within them.
+    pub(super) fn take(
+        &mut self,
+        context: &Context,
+        timestamp: MonoTime,
+        samples: &[i32],
+        reason: GapReason,
+    ) -> bool {
+        let channels = usize::from(self.format.channels);
+        let count = (samples.len() / channels) as u64;
+        let start = self.follow(context, timestamp, count, reason);
+        let kept = match context.stop.get() {
+            Some(stop) if stop < start => 0,
+            Some(stop) => {
+                (self.format.samples_in(stop - start) + u64::from(self.falls_on(stop - start))).min(count)
+            }
+            None => count,
+        };
+        context.ledger.captured(context.source, start, start + self.format.length_of(kept), kept);
+        self.gather(context, start, &samples[..kept as usize * channels], 0);
+        self.next = Some(start + self.format.length_of(count));
+        kept < count
+    }
+
+    /// Whether a sample begins exactly `length` after another.
+    fn falls_on(&self, length: Duration) -> bool {
+        (length.as_nanos() * u128::from(self.format.sample_rate)).is_multiple_of(1_000_000_000)
+    }
+
+    /// Puts the block that isn't full into the queue: the last one, or the one before a jump.
+    pub(super) fn flush(&mut self, context: &Context) {
+        if self.block.is_empty() {
+            return;
+        }
+        let samples = (self.block.len() / usize::from(self.format.channels)) as u64;
+        let units = samples - self.block_filled;
+        let end = self.block_start + self.format.length_of(samples);
+        let payload = match &mut self.encoder {
+            Encoder::Pcm => Ok(pcm::encode(self.format, &self.block)),
+            Encoder::Flac(encoder) => encoder.encode(&self.block),
+        };
+        match payload {
+            Ok(payload) => push(context, self.block_start, end, units, payload),
+            Err(error) => {
+                tracing::error!(%error, "sound can't be encoded");
+                context.ledger.lost(context.source, units);
+            }
+        }
+        self.block.clear();
+        self.block_filled = 0;
+    }
+
+    /// When the first of `count` samples that are stamped `timestamp` was captured by the measured
+    /// clock; fills what is missing before it.
+    fn follow(&mut self, context: &Context, timestamp: MonoTime, count: u64, reason: GapReason) -> MonoTime {
+        let Some(next) = self.next else { return timestamp };
+        let late = timestamp.since(next);
+        if late > GAP {
+            let missing = self.format.samples_in(late);
+            context.gap(next, timestamp, missing, reason);
+            if late <= FILL_MAX {
+                self.fill(context, next, missing);
+            } else {
+                self.fill_block(context, next);
+                context.ledger.warn(format!(
+                    "{} was silent for {:.1} s: that is not filled, the sound goes on after it",
+                    context.settings.device.label,
+                    late.as_secs_f64()
+                ));
+            }
+            return timestamp;
+        }
+        // A device that hands over more than its rate must not turn the time of blocks around.
+        let back_max = self.format.length_of(count.min(BLOCK_SAMPLES as u64)) / 4;
+        let back = next.since(timestamp).mul_f64(FOLLOW).min(back_max);
+        next + late.mul_f64(FOLLOW) - back
+    }
+
+    /// Fills the block that isn't full: only the last of a stream may be short.
+    fn fill_block(&mut self, context: &Context, from: MonoTime) {
+        let samples = self.block.len() / usize::from(self.format.channels);
+        if samples > 0 {
+            self.fill(context, from, (BLOCK_SAMPLES - samples) as u64);
+        }
+    }
+
+    fn fill(&mut self, context: &Context, from: MonoTime, samples: u64) {
+        let silence = vec![0; BLOCK_SAMPLES * usize::from(self.format.channels)];
+        let mut done = 0;
+        while done < samples {
+            let now = (samples - done).min(BLOCK_SAMPLES as u64);
+            let at = from + self.format.length_of(done);
+            self.gather(context, at, &silence[..now as usize * usize::from(self.format.channels)], now);
+            done += now;
+        }
+        context.ledger.filled(context.source, samples);
+    }
+
+    fn gather(&mut self, context: &Context, start: MonoTime, samples: &[i32], filled: u64) {
+        let channels = usize::from(self.format.channels);
+        let (mut rest, mut at, mut filled) = (samples, start, filled);
+        while !rest.is_empty() {
+            if self.block.is_empty() {
+                self.block_start = at;
+            }
+            let room = BLOCK_SAMPLES * channels - self.block.len();
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            let count = (now.len() / channels) as u64;
+            self.block.extend_from_slice(now);
+            let silent = filled.min(count);
+            self.block_filled += silent;
+            filled -= silent;
+            at = at + self.format.length_of(count);
+            rest = later;
+            if self.block.len() == BLOCK_SAMPLES * channels {
+                self.flush(context);
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! One source's track: pictures or sound, encoded and put into the queue.
+
+use std::time::Duration;
+
+use super::Context;
+use super::picture::Pictures;
+use super::sound::Sounds;
+use crate::clock::{Clock, MonoTime, SystemClock};
+use crate::device::{Device, DeviceError};
+use crate::matroska::Codec;
+use crate::media::{Body, Format, Frame, Packet, Payload, Pushed};
+use crate::session::GapReason;
+
+use super::super::event::Event;
+
+/// What a source's frames become.
+pub(super) struct Track {
+    format: Format,
+    codec: Codec,
+    kind: Kind,
+    last_arrival: Option<MonoTime>,
+    last_timestamp: Option<MonoTime>,
+    last_sequence: Option<u32>,
+    observed_ns: f64,
+    reopened: bool,
+    /// The device is gone, until it is opened anew.
+    lost: bool,
+    /// When the last frame ended.
+    end: Option<MonoTime>,
+}
+
+enum Kind {
+    Pictures(Pictures),
+    Sounds(Sounds),
+}
+
+impl Kind {
+    /// Why something is missing while the device delivers.
+    fn usual_gap(&self) -> GapReason {
+        match self {
+            Self::Pictures(_) => GapReason::Sequence,
+            Self::Sounds(_) => GapReason::Overrun,
+        }
+    }
+}
+
+impl Track {
+    /// A track for what `device` delivers.
+    pub(super) fn new(context: &Context, device: &dyn Device) -> Result<Self, DeviceError> {
+        let format = device.format();
+        let refused = |error: &dyn std::error::Error| DeviceError::Format {
+            device: context.settings.device.label.clone(),
+            wanted: super::chain(error),
+            offered: format.to_string(),
+        };
+        let (kind, codec) = match format {
+            Format::Video(video) => {
+                let pictures = Pictures::new(video, context.jpeg_quality).map_err(|error| refused(&error))?;
+                (
+                    Kind::Pictures(pictures),
+                    Codec::Mjpeg { width: video.width, height: video.height, frame_ns: None },
+                )
+            }
+            Format::Audio(audio) => {
+                let sounds = Sounds::new(audio, context.sound).map_err(|error| refused(&error))?;
+                let codec = sounds.codec();
+                (Kind::Sounds(sounds), codec)
+            }
+        };
+        let observed_ns = format.interval().as_secs_f64() * 1e9;
+        let (last_arrival, last_timestamp, last_sequence) = (None, None, None);
+        Ok(Self {
+            format,
+            codec,
+            kind,
+            last_arrival,
+            last_timestamp,
+            last_sequence,
+            observed_ns,
+            reopened: false,
+            lost: false,
+            end: None,
+        })
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(super) fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// Nominal time between frames.
+    pub(super) fn interval(&self) -> Duration {
+        self.format.interval()
+    }
+
+    /// Time between frames as they came of late.
+    pub(super) fn observed_interval(&self) -> Duration {
+        Duration::from_nanos(self.observed_ns as u64)
+    }
+
+    /// When the last frame came.
+    pub(super) fn last_arrival(&self) -> Option<MonoTime> {
+        self.last_arrival
+    }
+
+    /// Nothing was captured yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.last_timestamp.is_none()
+    }
+
+    /// Takes one frame in; true when the stop lies within it, so that there is nothing more to take.
+    pub(super) fn take(&mut self, context: &Context, frame: &Frame<'_>) -> bool {
+        if matches!(&frame.body, Body::Picture { bytes: [], .. } | Body::Sound([])) {
+            return false;
+        }
+        let now = SystemClock.now();
+        let missed = self.missed(frame.sequence);
+        // A driver whose stamps run backwards must not turn the file's time around.
+        let floor = self.last_timestamp.map(|last| last + Duration::from_nanos(1));
+        let timestamp = floor.map_or(frame.timestamp, |floor| frame.timestamp.max(floor));
+        self.observe(now);
+        let before = self.last_timestamp.replace(timestamp);
+        let first = before.is_none();
+        let recovers = context.delivers();
+        let reason = match (std::mem::take(&mut self.reopened), recovers) {
+            (true, _) => GapReason::Lost,
+            (false, true) => GapReason::Stalled,
+            (false, false) => self.kind.usual_gap(),
+        };
+        let reached_stop = match (&mut self.kind, &frame.body) {
+            (Kind::Pictures(pictures), Body::Picture { bytes, corrupt }) => {
+                if missed > 0 || matches!(reason, GapReason::Lost | GapReason::Stalled) {
+                    context.gap(before.unwrap_or(timestamp), timestamp, missed, reason);
+                }
+                pictures.take(context, timestamp, bytes, *corrupt);
+                false
+            }
+            (Kind::Sounds(sounds), Body::Sound(samples)) => sounds.take(context, timestamp, samples, reason),
+            _ => unreachable!("a device delivers what its format says"),
+        };
+        self.end = Some(timestamp + self.format.interval());
+        if first {
+            context.tell(Event::FirstFrame(context.source, timestamp));
+        }
+        reached_stop
+    }
+
+    /// The device is gone.
+    pub(super) fn lost(&mut self) {
+        self.lost = true;
+    }
+
+    /// Whether the device is gone.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// When the last frame ended.
+    pub(super) fn end(&self) -> Option<MonoTime> {
+        self.end
+    }
+
+    /// The device was lost and is back: its count of frames begins anew.
+    pub(super) fn reopened(&mut self) {
+        self.reopened = true;
+        self.lost = false;
+        self.last_sequence = None;
+    }
+
+    /// Puts into the queue what was taken and not yet put there.
+    pub(super) fn flush(&mut self, context: &Context) {
+        if let Kind::Sounds(sounds) = &mut self.kind {
+            sounds.flush(context);
+        }
+    }
+
+    /// How many frames the driver counted and never handed over.
+    fn missed(&mut self, sequence: Option<u32>) -> u64 {
+        let Some(sequence) = sequence else { return 0 };
+        let Some(last) = self.last_sequence.replace(sequence) else { return 0 };
+        match sequence.wrapping_sub(last) {
+            // A count that went back was begun anew.
+            step if step == 0 || step > u32::MAX / 2 => 0,
+            step => u64::from(step - 1),
+        }
+    }
+
+    fn observe(&mut self, now: MonoTime) {
+        if let Some(last) = self.last_arrival.replace(now) {
+            let interval = now.since(last).as_secs_f64() * 1e9;
+            // A stall says nothing of the rate at which the device delivers.
+            self.observed_ns += (interval.min(self.observed_ns * 3.0) - self.observed_ns) / 16.0;
+        }
+    }
+}
+
+/// Puts a packet into the queue, or counts what it held as dropped.
+pub(super) fn push(context: &Context, timestamp: MonoTime, end: MonoTime, units: u64, payload: Payload) {
+    let packet = Packet { source: context.source, timestamp, end, units, payload };
+    if let Pushed::Refused(packet) = context.queue.push(packet) {
+        context.ledger.dropped(packet.source, packet.units);
+    }
+}

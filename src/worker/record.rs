@@ -1,0 +1,69 @@
+//! The recording thread: from the queue to the files. And the repair process.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use super::capture::chain;
+use super::crash::or_crash;
+use super::event::Event;
+use crate::link::RepairReport;
+use crate::media::{Popped, Queue};
+use crate::recording::{RecordError, Recorder, repair_dir};
+use crate::session::MediaFile;
+
+/// The longest wait for a packet before the background sync is asked for errors.
+const WAIT: Duration = Duration::from_millis(250);
+
+/// Starts the thread that writes what the queue holds, until the queue is closed and empty; then it
+/// finishes the file and says so.
+pub(super) fn start(queue: Arc<Queue>, recorder: Recorder, events: SyncSender<Event>) -> std::io::Result<()> {
+    std::thread::Builder::new().name("record".to_owned()).spawn(move || {
+        let recorded = or_crash("record", || record(&queue, recorder, &events));
+        queue.close();
+        // Nobody listens any more when the worker is at its end.
+        let _ = events.send(Event::Recorded(recorded));
+    })?;
+    Ok(())
+}
+
+fn record(queue: &Queue, mut recorder: Recorder, events: &SyncSender<Event>) -> Result<(), RecordError> {
+    let mut packets = VecDeque::new();
+    let mut broken = false;
+    loop {
+        let popped = queue.pop_all(&mut packets, WAIT);
+        // What comes after a failed write can't be written either; the ledger counts it as lost.
+        let step = packets.drain(..).filter(|_| !broken).try_for_each(|packet| recorder.write(&packet));
+        let step = step.and_then(|()| if broken { Ok(()) } else { recorder.check() });
+        if let Err(error) = step {
+            broken = true;
+            tracing::error!(error = %chain(&error), "recording failed");
+            // Nobody listens any more when the worker is at its end.
+            let _ = events.send(Event::RecordFailed(error));
+        }
+        if popped == Popped::End {
+            return recorder.finish();
+        }
+    }
+}
+
+/// Repairs the recordings in `dir` and prints a [`RepairReport`] as JSON. `known` is JSON of the files that
+/// were finished.
+pub fn repair(dir: &Path, known: &str) -> ExitCode {
+    super::probe::start_short_lived();
+    // What can't be read isn't known: every file is looked at then.
+    let known: Vec<MediaFile> = serde_json::from_str(known).unwrap_or_default();
+    match repair_dir(dir, &known) {
+        Ok((files, failures)) => {
+            let failures: Vec<String> = failures.iter().map(|error| chain(error)).collect();
+            super::probe::print(&RepairReport { files, failures })
+        }
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "repair failed");
+            ExitCode::FAILURE
+        }
+    }
+}

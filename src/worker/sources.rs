@@ -1,0 +1,79 @@
+//! How far each source of a worker is.
+
+use std::time::Duration;
+
+use crate::clock::MonoTime;
+use crate::link::SourceSettings;
+use crate::matroska::Codec;
+use crate::recording::TrackSettings;
+
+/// The sources of one worker.
+pub(super) struct Sources(Vec<Source>);
+
+#[derive(Default)]
+struct Source {
+    codec: Option<Codec>,
+    interval: Duration,
+    first: Option<MonoTime>,
+    closed: bool,
+}
+
+impl Sources {
+    pub(super) fn new(count: usize) -> Self {
+        Self((0..count).map(|_| Source::default()).collect())
+    }
+
+    /// A device is open; true when it was the last.
+    pub(super) fn opened(&mut self, source: usize, codec: Codec, interval: Duration) -> bool {
+        self.0[source].codec = Some(codec);
+        self.0[source].interval = interval;
+        self.0.iter().all(|source| source.codec.is_some())
+    }
+
+    /// A source has delivered its first frame; true when it was the last.
+    pub(super) fn first_frame(&mut self, source: usize, timestamp: MonoTime) -> bool {
+        self.0[source].first = Some(timestamp);
+        self.0.iter().all(|source| source.first.is_some())
+    }
+
+    /// A device is closed.
+    pub(super) fn closed(&mut self, source: usize) {
+        self.0[source].closed = true;
+    }
+
+    /// Whether no device is open any more.
+    pub(super) fn all_closed(&self) -> bool {
+        self.0.iter().all(|source| source.closed)
+    }
+
+    /// When the first frame of all was captured.
+    pub(super) fn origin(&self) -> Option<MonoTime> {
+        self.0.iter().filter_map(|source| source.first).min()
+    }
+
+    /// A source that has delivered nothing yet.
+    pub(super) fn first_silent(&self) -> Option<usize> {
+        self.0.iter().position(|source| source.first.is_none())
+    }
+
+    /// The longest time between frames of any source.
+    pub(super) fn longest_interval(&self) -> Duration {
+        self.0.iter().map(|source| source.interval).max().unwrap_or_default()
+    }
+
+    /// A track for each source that has delivered: players complain about one without any packet.
+    pub(super) fn tracks(&self, settings: &[SourceSettings]) -> Vec<TrackSettings> {
+        let opened = self.0.iter().zip(settings).enumerate();
+        opened
+            .filter_map(|(source, (state, settings))| {
+                let (source_id, name) = (settings.id.clone(), settings.name.clone());
+                state.first.and(state.codec.clone()).map(|codec| TrackSettings {
+                    source,
+                    source_id,
+                    name,
+                    codec,
+                })
+            })
+            .collect()
+    }
+}
