@@ -1,5 +1,6 @@
 //! shutterd records the cameras and microphones of a session, drains on stop, and says what it kept.
 
+pub mod access;
 pub mod clock;
 pub mod codec;
 pub mod config;

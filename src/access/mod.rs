@@ -1,0 +1,18 @@
+//! Who may call, and what: tokens with roles over TCP, the peer's uid over the Unix socket, one table of
+//! calls for gRPC and HTTP, and how often. Must never log, show or keep a token itself.
+
+mod operator_token;
+mod peer;
+mod private_file;
+mod quota;
+mod role;
+mod token_file;
+mod tokens;
+
+pub use operator_token::OperatorToken;
+pub use peer::PeerRule;
+pub use private_file::AccessError;
+pub use quota::{Quota, Quotas};
+pub use role::{Call, Caller, Role};
+pub use token_file::{Grant, TokenError, TokenFile};
+pub use tokens::{Denial, Tokens, bearer};
