@@ -1,10 +1,12 @@
 //! shutterd records the cameras and microphones of a session, drains on stop, and says what it kept.
 
 pub mod access;
+pub mod api;
 pub mod clock;
 pub mod codec;
 pub mod config;
 pub mod device;
+pub mod http;
 pub mod journal;
 pub mod library;
 pub mod link;
