@@ -2,9 +2,11 @@
 
 pub mod access;
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod codec;
 pub mod config;
+pub mod daemon;
 pub mod device;
 pub mod http;
 pub mod journal;

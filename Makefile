@@ -1,0 +1,51 @@
+# The recipes of the project. `make` alone lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+# Where rustup puts cargo, for shells that don't know it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# Seconds that `make demo` records.
+DEMO_SECONDS ?= 5
+
+.PHONY: help setup build demo test lint docs deps test-vm ci faults bench deb
+
+help: ## list the recipes
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install the system packages that building and testing need (apt, with sudo unless root)
+	@scripts/install-deps.sh test
+
+build: ## build the binary (target/debug/shutterd)
+	@scripts/install-deps.sh demo
+	@cargo build --locked
+
+demo: build ## record synthetic devices, play the file back with ffprobe and compare it with the receipt
+	@scripts/demo.sh $(DEMO_SECONDS)
+
+test: ## run every test that needs no virtual machine
+	@scripts/install-deps.sh test
+	@scripts/test.sh
+
+lint: ## check the format, and lint Rust and shell
+	@scripts/lint.sh
+
+docs: ## build the documentation of the code, warnings are errors
+	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items
+
+deps: ## check licences and sources of the dependencies
+	@scripts/check-deps.sh
+
+test-vm: build ## record real V4L2 and ALSA devices in a virtual machine (builds its image at the first run)
+	@SHUTTERD_BIN="$${CARGO_TARGET_DIR:-target}/debug/shutterd" tests/vm/test-vm.sh
+
+ci: ## what CI runs: all of the above
+	@.ci/run
+
+faults: ## crash, stall and fill it up (not there yet)
+	@echo "make faults: not there yet" >&2; exit 1
+
+bench: ## measure cost and delays (not there yet)
+	@echo "make bench: not there yet" >&2; exit 1
+
+deb: ## build a Debian package (not there yet)
+	@echo "make deb: not there yet" >&2; exit 1

@@ -1,0 +1,5 @@
+//! The binary: all that it does is in the library.
+
+fn main() -> std::process::ExitCode {
+    shutterd::cli::main()
+}

@@ -1,0 +1,19 @@
+//! Whole flows of the real binary: what a caller, an operator and a crash do to it. Failing paths
+//! first; what is in the files is counted by other programs.
+
+mod agent;
+mod deadlines;
+mod death;
+mod disk;
+mod ends;
+mod files;
+mod media;
+mod restart;
+mod service;
+mod shutdown;
+mod silence;
+mod site;
+mod sources;
+mod start;
+mod stop;
+mod versions;

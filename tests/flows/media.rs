@@ -1,0 +1,98 @@
+//! What is in the files, as programs count it that aren't ours, against what a receipt says of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use shutterd::api::proto::{Receipt, SourceReceipt};
+
+use crate::site::Site;
+
+/// Checks a final receipt against everything that is on the disk: every file plays without a warning
+/// and has the hash that is told, its packets and samples are those that are told, the account adds
+/// up, and the receipt lies beside the media.
+pub fn check(site: &Site, receipt: &Receipt) {
+    for source in &receipt.sources {
+        assert_eq!(source.captured, source.written + source.dropped + source.lost, "adds up: {source:?}");
+    }
+    assert!(!receipt.finalized_at.is_empty(), "finalized: {receipt:?}");
+    let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    for file in &receipt.files {
+        let path = Path::new(&file.path);
+        let bytes = fs::read(path).expect("a file of the receipt is there");
+        assert_eq!(bytes.len() as u64, file.bytes, "length of {}", file.path);
+        assert_eq!(blake3::hash(&bytes).to_hex().as_str(), file.blake3, "hash of {}", file.path);
+        for (source, units) in count(path) {
+            *counted.entry(source).or_default() += units;
+        }
+        finds_nothing_wrong("mkvinfo", &["--ui-language", "en_US"], path);
+    }
+    for source in &receipt.sources {
+        let found = counted.remove(&source.id).unwrap_or(0);
+        assert_eq!(found, in_file(source), "what the files hold of {source:?}");
+    }
+    assert!(counted.is_empty(), "no other tracks: {counted:?}");
+    if let Some(file) = receipt.files.first() {
+        let beside = Path::new(&file.path).with_file_name("receipt.json");
+        let json = fs::read(&beside).expect("the receipt lies beside the media");
+        let read: shutterd::session::Receipt = serde_json::from_slice(&json).expect("it is a receipt");
+        assert_eq!(shutterd::api::convert::receipt_to_proto(&read), *receipt, "{}", beside.display());
+        let names = fs::read_dir(site.session_dir(&receipt.session_id)).expect("the session's directory");
+        assert_eq!(names.count(), receipt.files.len() + 1, "nothing else lies there");
+    }
+}
+
+/// Frames, or samples with what was filled, that the files should hold of a source.
+fn in_file(source: &SourceReceipt) -> u64 {
+    if source.r#type == "audio" { source.written + source.filled } else { source.written }
+}
+
+/// Packets of each picture track and decoded samples of each sound track, by the id of the source.
+pub fn count(path: &Path) -> Vec<(String, u64)> {
+    let shown = "stream=index,codec_type,nb_read_packets,channels:stream_tags=SOURCE_ID";
+    let args = ["-count_packets", "-show_entries", shown, "-of", "json"];
+    let output = finds_nothing_wrong("ffprobe", &[&["-v", "warning"], &args[..]].concat(), path);
+    let probed: Value = serde_json::from_slice(&output).expect("ffprobe writes JSON");
+    let streams = probed["streams"].as_array().expect("ffprobe lists streams");
+    let counts = streams.iter().map(|stream| {
+        let source = stream["tags"]["SOURCE_ID"].as_str().expect("a track names its source");
+        let packets = stream["nb_read_packets"].as_str().and_then(|count| count.parse().ok());
+        let units = match stream["codec_type"].as_str() {
+            Some("audio") => {
+                samples(path, &stream["index"].to_string()) / stream["channels"].as_u64().expect("channels")
+            }
+            _ => packets.expect("ffprobe counts packets"),
+        };
+        (source.to_owned(), units)
+    });
+    counts.collect()
+}
+
+/// Samples of all channels that a track decodes to.
+fn samples(path: &Path, track: &str) -> u64 {
+    let output = Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-i"])
+        .arg(path)
+        .args(["-map", &format!("0:{track}"), "-f", "s16le", "-"])
+        .output()
+        .expect("ffmpeg can be run");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout.len() as u64 / 2
+}
+
+fn finds_nothing_wrong(program: &str, args: &[&str], path: &Path) -> Vec<u8> {
+    let output = Command::new(program).args(args).arg(path).output().expect("the reader can be run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {}: {said}", path.display());
+    assert!(said.is_empty(), "{program} {}: {said}", path.display());
+    let text = String::from_utf8_lossy(&output.stdout);
+    let complaint = text.lines().find(|line| line.starts_with("Warning") || line.starts_with("Error"));
+    assert_eq!(complaint, None, "{program} {}", path.display());
+    output.stdout
+}

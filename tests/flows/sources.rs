@@ -1,0 +1,166 @@
+//! Sources that stall, vanish, come back and end: the session goes on, and the receipt says where
+//! something is missing.
+
+use shutterd::api::proto::SessionEvent;
+
+use crate::agent::{Agent, session, until, worker_state};
+use crate::media::check;
+use crate::site::{Site, camera, faulty_camera, faulty_microphone, microphone};
+
+fn is(wanted: &'static str) -> impl Fn(&SessionEvent) -> bool {
+    move |event| worker_state(event.session.as_ref()) == wanted
+}
+
+#[tokio::test]
+async fn a_camera_that_stalls_degrades_the_session_until_it_is_back() {
+    let stalls = r#"{ at_frame = 30, frames = 60, fault = "stall" }"#;
+    let site = Site::new("", &[faulty_camera("cam", stalls), microphone("mic")]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("s", &["cam", "mic"])).await.expect("it starts");
+    let mut events = agent.watch("s").await;
+    let degraded = until(&mut events, is("degraded")).await;
+    let progress = degraded.progress.expect("it captures");
+    assert_eq!(progress.sources[0].state, "degraded");
+    assert!(!progress.sources[0].reason.is_empty());
+    assert_eq!(progress.sources[1].state, "working", "a stalled source holds up no other");
+    until(&mut events, is("working")).await;
+    agent.recorded("s", 40, 48_000).await;
+    let receipt = agent.stop("s").await.expect("it stops").receipt.expect("its receipt");
+    let camera = &receipt.sources[0];
+    assert_eq!((camera.gaps.len(), camera.restarts), (1, 0), "{camera:?}");
+    let gap = &camera.gaps[0];
+    assert_eq!((gap.reason.as_str(), gap.missed, camera.missed), ("stalled", 60, 60));
+    assert!((1.9..2.2).contains(&gap.duration_seconds), "{gap:?}");
+    assert!((0.8..1.2).contains(&gap.start_seconds), "{gap:?}");
+    assert!(receipt.sources[1].gaps.is_empty(), "{receipt:?}");
+    check(&site, &receipt);
+}
+
+#[tokio::test]
+async fn a_camera_that_vanishes_is_opened_anew_when_it_is_back() {
+    let vanishes = r#"{ at_frame = 30, frames = 45, fault = "vanish" }"#;
+    let site = Site::new("", &[faulty_camera("cam", vanishes), microphone("mic")]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("s", &["cam", "mic"])).await.expect("it starts");
+    let mut events = agent.watch("s").await;
+    until(&mut events, is("degraded")).await;
+    until(&mut events, is("working")).await;
+    agent.recorded("s", 40, 48_000).await;
+    let receipt = agent.stop("s").await.expect("it stops").receipt.expect("its receipt");
+    let camera = &receipt.sources[0];
+    assert!(camera.restarts >= 1 && camera.gaps.len() == 1, "{camera:?}");
+    assert_eq!(camera.gaps[0].reason, "lost");
+    assert!((1.4..3.0).contains(&camera.gaps[0].duration_seconds), "{camera:?}");
+    assert!(receipt.sources[1].gaps.is_empty(), "{receipt:?}");
+    check(&site, &receipt);
+}
+
+#[tokio::test]
+async fn a_microphone_that_stalls_leaves_counted_silence() {
+    let stalls = r#"{ at_frame = 100, frames = 100, fault = "stall" }"#;
+    let site = Site::new("", &[camera("cam"), faulty_microphone("mic", stalls)]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("s", &["cam", "mic"])).await.expect("it starts");
+    agent.recorded("s", 60, 72_000).await;
+    let receipt = agent.stop("s").await.expect("it stops").receipt.expect("its receipt");
+    let sound = &receipt.sources[1];
+    assert_eq!(sound.filled, 48_000, "a second of silence: {sound:?}");
+    assert_eq!((sound.gaps.len(), sound.gaps[0].missed), (1, 48_000), "{sound:?}");
+    assert_eq!((sound.lost, sound.dropped), (0, 0));
+    check(&site, &receipt);
+}
+
+#[tokio::test]
+async fn a_stop_while_a_camera_is_lost_is_a_stop_like_any_other() {
+    let vanishes = r#"{ at_frame = 30, frames = 1000000, fault = "vanish" }"#;
+    let site = Site::new("", &[faulty_camera("cam", vanishes), microphone("mic")]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("s", &["cam", "mic"])).await.expect("it starts");
+    agent.until("s", is("degraded")).await;
+    let receipt = agent.stop("s").await.expect("it stops").receipt.expect("its receipt");
+    assert_eq!((receipt.end_reason.as_str(), receipt.forced), ("stop_requested", false));
+    assert_eq!(receipt.sources[0].captured, 30);
+    let gaps = &receipt.sources[0].gaps;
+    assert_eq!(
+        (gaps.len(), gaps[0].reason.as_str()),
+        (1, "lost"),
+        "what is missing at the end is told: {gaps:?}"
+    );
+    assert!(receipt.warnings.iter().any(|warning| warning.contains("Camera cam")), "{receipt:?}");
+    check(&site, &receipt);
+}
+
+#[tokio::test]
+async fn a_session_all_of_whose_sources_are_lost_for_too_long_ends() {
+    let vanishes = r#"{ at_frame = 30, frames = 1000000, fault = "vanish" }"#;
+    let site = Site::new("limits.source_lost_after_ms = 1000", &[faulty_camera("cam", vanishes)]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("s", &["cam"])).await.expect("it starts");
+    let receipt = agent.finished("s").await.receipt.expect("its receipt");
+    assert_eq!((receipt.end_reason.as_str(), receipt.forced), ("source_lost", false));
+    assert_eq!(receipt.sources[0].written, 30);
+    check(&site, &receipt);
+}
+
+#[tokio::test]
+async fn a_replay_gives_what_was_recorded_and_ends_with_it() {
+    let site = Site::new("", &[camera("cam")]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("s", &["cam"])).await.expect("it starts");
+    agent.recorded("s", 30, 0).await;
+    let recorded = agent.stop("s").await.expect("it stops").receipt.expect("its receipt");
+    let path = &recorded.files[0].path;
+    let device =
+        format!("[[devices]]\nid = \"again\"\nkind = \"replay\"\nmedia = \"video\"\npath = \"{path}\"\n");
+    let site = Site::new("", &[device]);
+    let again = Agent::serve(&site).await;
+    again.start(session("s", &["again"])).await.expect("it starts");
+    let receipt = again.finished("s").await.receipt.expect("its receipt");
+    assert_eq!((receipt.end_reason.as_str(), receipt.forced), ("source_lost", false));
+    assert_eq!(receipt.sources[0].written, recorded.sources[0].written);
+    check(&site, &receipt);
+}
+
+#[tokio::test]
+async fn what_a_program_writes_into_a_pipe_is_in_the_file_byte_for_byte() {
+    let site = Site::unshared("", &[]);
+    let fifo = site.dir().join("camera.mjpeg");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).expect("a pipe");
+    let device = format!(
+        "[[devices]]\nid = \"program\"\nkind = \"pipe\"\nmedia = \"video\"\npath = \"{}\"\n",
+        fifo.display()
+    );
+    let config = site.dir().join("flow.toml");
+    let text = std::fs::read_to_string(&config).expect("the config");
+    std::fs::write(&config, text + &device).expect("the config can be changed");
+    let site = std::sync::Arc::new(site);
+    let fed = fed(&["-f", "lavfi", "-i", "testsrc2=size=320x240:rate=20:duration=2"], "mjpeg");
+    let agent = Agent::serve(&site).await;
+    let writer = {
+        let fed = fed.clone();
+        // Opening a pipe waits for its reader.
+        tokio::task::spawn_blocking(move || std::fs::write(fifo, fed))
+    };
+    agent.start(session("s", &["program"])).await.expect("it starts");
+    writer.await.expect("the writer ran").expect("the pipe takes everything");
+    agent.recorded("s", 40, 0).await;
+    let receipt = agent.stop("s").await.expect("it stops").receipt.expect("its receipt");
+    assert_eq!((receipt.sources[0].captured, receipt.sources[0].timestamp_source.as_str()), (40, "arrival"));
+    check(&site, &receipt);
+    assert!(
+        fed == self::fed(&["-i", &receipt.files[0].path], "copy"),
+        "the pictures are those that were fed"
+    );
+}
+
+/// A stream of pictures by ffmpeg.
+fn fed(input: &[&str], codec: &str) -> Vec<u8> {
+    let output = std::process::Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error"])
+        .args(input)
+        .args(["-c:v", codec, "-f", "mjpeg", "-"])
+        .output()
+        .expect("ffmpeg can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
