@@ -4,6 +4,9 @@
 #[path = "rules/recovered.rs"]
 mod recovered;
 
+#[path = "rules/restarts.rs"]
+mod restarts;
+
 #[path = "rules/history.rs"]
 mod history;
 
@@ -15,7 +18,9 @@ use proptest::prelude::*;
 use shutterd::clock::MonoTime;
 use shutterd::session::device::{Address, DeviceKey, DeviceSpec, FormatWish, MediaType};
 use shutterd::session::limits::GAPS_MAX;
-use shutterd::session::machine::{Action, Event, Phase, PhaseLimits, StartOutcome, StopMode};
+use shutterd::session::machine::{
+    Action, Event, Left, LeftWorker, Phase, PhaseLimits, StartOutcome, StopMode,
+};
 use shutterd::session::{EndReason, Gap, GapReason, Leases, SourceReceipt, WorkerState};
 
 /// States of a walk: far more than there are.
@@ -31,21 +36,25 @@ fn judge_liveness(life: &Life) -> Result<(), String> {
     require(history.recovered || history.start.is_some(), "deadlines alone answer a start")?;
 
     let mut by_the_world = life.clone();
-    for event in gone {
+    by_the_world.step(MonoTime::default(), STOP)?;
+    for event in gone.into_iter().chain(gone) {
         by_the_world.step(MonoTime::default(), event)?;
     }
-    require(by_the_world.machine.is_over(), "a life whose worker is reaped ends without a deadline")?;
+    require(by_the_world.machine.is_over(), "a stopped life whose worker is reaped ends without a deadline")?;
 
-    for event in gone {
+    by_deadlines.step(MonoTime::default(), STOP)?;
+    for event in gone.into_iter().chain(gone) {
         by_deadlines.step(MonoTime::default(), event)?;
     }
     require(by_deadlines.machine.is_over(), "a stuck life ends once its worker is reaped")?;
 
     let mut by_both = life.clone();
     by_both.step(MonoTime::default(), Event::StartJournalled)?;
-    by_both.step(MonoTime::default(), Event::Exited)?;
-    by_both.exhaust(Event::DeadlinePassed)?;
-    require(by_both.machine.is_over(), "a life whose worker is reaped ends by deadlines alone")
+    for _ in 0..=timeless().restarts {
+        by_both.step(MonoTime::default(), Event::Exited)?;
+        by_both.exhaust(Event::DeadlinePassed)?;
+    }
+    require(by_both.machine.is_over(), "a life whose workers go on dying ends by deadlines alone")
 }
 
 /// Every event; stops and the worker's own ends with each of `reasons`.
@@ -58,6 +67,7 @@ fn events(reasons: &[EndReason]) -> Vec<Event> {
         Event::LinkLost,
         Event::Working,
         Event::StartFailed,
+        Event::Silent,
         Event::Degraded(true),
         Event::Degraded(false),
         Event::StopJournalled,
@@ -121,27 +131,34 @@ fn walk(first: Life, name: &str, phases: usize) {
 /// No time passes: whatever is armed has come, and the states are finitely many.
 fn timeless() -> PhaseLimits {
     let zero = Duration::ZERO;
-    PhaseLimits { start: zero, drain: zero, term: zero, kill: zero, repair: zero, close: zero }
+    let (start, drain, term, kill, repair, close) = (zero, zero, zero, zero, zero, zero);
+    PhaseLimits { start, drain, term, kill, repair, close, backoff: zero, steady: zero, restarts: 2 }
 }
 
 #[test]
 fn every_promise_holds_in_every_state_that_an_admitted_session_can_reach() {
-    walk(Life::admit(timeless(), MonoTime::default()), "admitted", 8);
+    walk(Life::admit(timeless(), MonoTime::default()), "admitted", 9);
 }
 
 #[test]
 fn every_promise_holds_in_every_state_that_a_recovered_session_can_reach() {
-    walk(Life::recover(timeless(), MonoTime::default(), None), "recovered", 5);
+    for worker in [LeftWorker::Alive, LeftWorker::Gone] {
+        for unrepaired in [false, true] {
+            let left = Left { cause: None, worker, unrepaired };
+            walk(Life::recover(timeless(), MonoTime::default(), left), &format!("{left:?}"), 6);
+        }
+    }
     for cause in EndReason::ALL {
-        let name = format!("recovered with {cause}");
-        walk(Life::recover(timeless(), MonoTime::default(), Some(cause)), &name, 4);
+        let left = Left { cause: Some(cause), worker: LeftWorker::Alive, unrepaired: true };
+        walk(Life::recover(timeless(), MonoTime::default(), left), &format!("{left:?}"), 4);
     }
 }
 
 /// Limits that all differ, so that a mix-up shows.
 fn limits() -> PhaseLimits {
-    let [start, drain, term, kill, repair, close] = [15, 10, 3, 2, 30, 5].map(Duration::from_secs);
-    PhaseLimits { start, drain, term, kill, repair, close }
+    let [start, drain, term, kill, repair, close, backoff, steady] =
+        [15, 10, 3, 2, 30, 5, 1, 20].map(Duration::from_secs);
+    PhaseLimits { start, drain, term, kill, repair, close, backoff, steady, restarts: 3 }
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -160,7 +177,9 @@ fn any_life() -> impl Strategy<Value = Life> {
     let cause = prop::option::of(prop::sample::select(&EndReason::ALL[..]));
     prop_oneof![
         3 => Just(Life::admit(limits(), MonoTime::default())),
-        1 => cause.prop_map(|cause| Life::recover(limits(), MonoTime::default(), cause)),
+        1 => (cause, any::<bool>()).prop_map(|(cause, unrepaired)| {
+            Life::recover(limits(), MonoTime::default(), Left { cause, worker: LeftWorker::Alive, unrepaired })
+        }),
     ]
 }
 
@@ -362,8 +381,9 @@ fn an_abort_reaches_a_worker_that_ends_by_itself() {
 
 #[test]
 fn a_stop_during_a_repair_is_journalled_and_answered_as_released() {
-    let past = [Event::StartJournalled, Event::Linked, Event::Working, Event::Exited, STOP];
-    let (life, orders) = after(admitted(), &past);
+    let gone = Left { cause: None, worker: LeftWorker::Gone, unrepaired: false };
+    let recovered = Life::recover(timeless(), MonoTime::default(), gone);
+    let (life, orders) = after(recovered, &[Event::Exited, STOP]);
     assert!(orders.contains(&Action::JournalStop));
     let (life, orders) = after(life, &[Event::StopJournalled]);
     assert_eq!(orders, [Action::AnswerReleased]);

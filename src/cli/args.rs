@@ -89,6 +89,9 @@ pub enum Command {
         /// JSON of the files that were finished: they are counted only.
         #[arg(long, default_value = "[]")]
         known: String,
+        /// Number of the file with which the session goes on: it and later ones are left alone.
+        #[arg(long)]
+        before: Option<u32>,
     },
 }
 

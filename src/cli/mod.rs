@@ -32,7 +32,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Worker { link, session } => return crate::worker::run(&link, &session),
         Command::Probe => return crate::worker::probe(),
-        Command::Repair { dir, known } => return crate::worker::repair(&dir, &known),
+        Command::Repair { dir, known, before } => return crate::worker::repair(&dir, &known, before),
         Command::Health => return run(host::health(&global)).unwrap_or_else(|failure| failure.report()),
         Command::Serve(flags) => serve(&global, flags),
         Command::EndWorkers => end_workers(&global),

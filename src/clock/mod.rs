@@ -1,6 +1,7 @@
 //! Time as the whole program uses it: monotonic nanoseconds for every decision, wall time for people.
 //! Must never let a wall clock decide anything; a step of it changes names and receipts, not recordings.
 
+mod anchor;
 mod simulated;
 mod system;
 mod wall;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use anchor::Anchor;
 pub use simulated::SimulatedClock;
 pub use system::SystemClock;
 pub use wall::{ParseWallError, WallTime};
@@ -30,8 +32,7 @@ pub trait Clock: Send + Sync + fmt::Debug {
 
     /// The wall clock time at which the monotonic clock showed `at`, by the present offset of the two.
     fn wall_at(&self, at: MonoTime) -> WallTime {
-        let (now, wall) = (self.now(), self.wall());
-        if at > now { wall + (at - now) } else { wall - (now - at) }
+        Anchor { mono: self.now(), wall: self.wall() }.wall_at(at)
     }
 }
 

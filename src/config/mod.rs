@@ -124,6 +124,8 @@ pub struct LimitSettings {
     pub probe: Duration,
     /// A worker that hears no daemon for this long drains and exits.
     pub orphan_grace: Duration,
+    /// A worker that captures and says nothing for this long hangs: it is ended, and a new one goes on.
+    pub worker_silent: Duration,
     /// A source that delivers nothing for this long is degraded.
     pub stall_after: Duration,
     /// A session all of whose sources are lost for this long ends.
@@ -137,6 +139,12 @@ pub struct LimitSettings {
 pub struct ProcessSettings {
     /// The binary to run as worker, probe and repair; the daemon's own if absent.
     pub path: Option<PathBuf>,
+    /// How often in a row the worker of a session that has died is started again.
+    pub restarts_max: u8,
+    /// The wait before the second start in a row; each further one is twice as long.
+    pub restart_delay: Duration,
+    /// A worker that has captured for this long has its session's restarts forgotten.
+    pub steady: Duration,
 }
 
 /// What is logged, and how.

@@ -42,7 +42,7 @@ impl Rule {
 }
 
 /// Every key but `devices`.
-pub const KEYS: [Key; 34] = [
+pub const KEYS: [Key; 38] = [
     text("state_dir", "/var/lib/shutterd", "an absolute path"),
     text("runtime_dir", "/run/shutterd", "an absolute path"),
     text("media_dir", "", "an absolute path"),
@@ -75,10 +75,14 @@ pub const KEYS: [Key; 34] = [
     number("limits.journal_timeout_ms", 5_000, 100, 60_000, "milliseconds"),
     number("limits.probe_timeout_ms", 3_000, 100, 60_000, "milliseconds"),
     number("limits.orphan_grace_ms", 15_000, 1_000, 600_000, "milliseconds"),
+    number("limits.worker_silent_ms", 10_000, 3_000, 600_000, "milliseconds"),
     number("limits.stall_after_ms", 250, 50, 60_000, "milliseconds"),
     number("limits.source_lost_after_ms", 60_000, 1_000, 86_400_000, "milliseconds"),
     number("limits.max_duration_hours", 24, 0, 8_760, "hours, 0 for no limit"),
     text("worker.path", "", "an absolute path, or \"\" for the daemon's own binary"),
+    number("worker.restarts_max", 5, 0, 100, "restarts, 0 to end the session when its worker dies"),
+    number("worker.restart_delay_ms", 1_000, 10, 60_000, "milliseconds"),
+    number("worker.steady_seconds", 60, 1, 3_600, "seconds"),
     text(
         "log.level",
         "info",

@@ -37,13 +37,23 @@ pub fn settings(keys: &Reader) -> Result<Settings, ConfigError> {
         },
         media: media(keys)?,
         limits: limits(keys)?,
-        worker: ProcessSettings { path: keys.optional_path("worker.path")? },
+        worker: worker(keys)?,
         log: LogSettings {
             level: keys.text("log.level", level)?,
             format: keys.text("log.format", log_format)?,
         },
         devices: devices::devices(keys.devices())?,
         state_dir,
+    })
+}
+
+fn worker(keys: &Reader) -> Result<ProcessSettings, ConfigError> {
+    let restarts = keys.number("worker.restarts_max")?;
+    Ok(ProcessSettings {
+        path: keys.optional_path("worker.path")?,
+        restarts_max: u8::try_from(restarts).expect("the schema's range ends at 100"),
+        restart_delay: keys.millis("worker.restart_delay_ms")?,
+        steady: Duration::from_secs(keys.number("worker.steady_seconds")?),
     })
 }
 
@@ -73,6 +83,7 @@ fn limits(keys: &Reader) -> Result<LimitSettings, ConfigError> {
         journal: keys.millis("limits.journal_timeout_ms")?,
         probe: keys.millis("limits.probe_timeout_ms")?,
         orphan_grace: keys.millis("limits.orphan_grace_ms")?,
+        worker_silent: keys.millis("limits.worker_silent_ms")?,
         stall_after: keys.millis("limits.stall_after_ms")?,
         source_lost_after: keys.millis("limits.source_lost_after_ms")?,
         max_duration: (max_hours > 0).then(|| Duration::from_secs(max_hours * 3600)),

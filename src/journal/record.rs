@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{MonoTime, WallTime};
+use crate::clock::{Anchor, MonoTime, WallTime};
 use crate::session::device::DeviceSpec;
-use crate::session::{Account, EndReason, Receipt, SessionSpec, StartOptions};
+use crate::session::{Account, DeadWorkers, EndReason, Receipt, SessionSpec, StartOptions};
 
 /// When a session ends by itself, by the clocks of one boot of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,16 @@ pub struct Record {
     /// Keys of the stops that ended it: a retry of one of them is answered as the first was.
     #[serde(default)]
     pub stop_keys: Vec<String>,
-    /// The worker's last account.
+    /// How the session's times become wall time.
+    #[serde(default)]
+    pub anchor: Option<Anchor>,
+    /// The beginning of its media, `CLOCK_MONOTONIC` of the boot of [`Record::worker`].
+    #[serde(default)]
+    pub origin: Option<MonoTime>,
+    /// What earlier workers of the session left, which have died.
+    #[serde(default)]
+    pub dead: Option<DeadWorkers>,
+    /// The session's last account.
     pub account: Option<Account>,
     /// Its receipt: it is finished.
     pub receipt: Option<Receipt>,

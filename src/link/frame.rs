@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn messages_cut_anywhere_come_out_whole() {
-        let message = FromWorker { body: Some(from_worker::Body::Working(Working { origin: 7 })) };
+        let message =
+            FromWorker { body: Some(from_worker::Body::Working(Working { origin: 7, first_segment: 2 })) };
         let stream: Vec<u8> = (0..3).flat_map(|_| encode(&message)).collect();
         for step in 1..stream.len() {
             let mut decoder = Decoder::default();

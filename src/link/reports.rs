@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::MonoTime;
+use crate::clock::{MonoTime, WallTime};
 use crate::session::device::FoundDevice;
 use crate::session::{Account, EndReason, MediaFile};
 
@@ -52,4 +52,8 @@ pub struct RepairedFile {
     pub units: Vec<(String, u64)>,
     /// Bytes that were no whole packet and were cut.
     pub cut_bytes: u64,
+    /// When the last packet of each source is over, by the clock that the file was begun with; sources
+    /// without packets have none.
+    #[serde(default)]
+    pub ends: Vec<(String, WallTime)>,
 }

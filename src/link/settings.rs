@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{Anchor, MonoTime};
 use crate::session::SessionId;
 use crate::session::device::DeviceSpec;
 
@@ -45,6 +46,15 @@ pub struct WorkerSettings {
     pub orphan_grace: Duration,
     /// `CLOCK_BOOTTIME` in nanoseconds at which the session expires.
     pub expires_at: Option<u64>,
+    /// How the session's times become wall time; the worker's own start if absent.
+    #[serde(default)]
+    pub anchor: Option<Anchor>,
+    /// An earlier worker of this session has died: its files are there and stay.
+    #[serde(default)]
+    pub resumed: bool,
+    /// The beginning of the session's media, which an earlier worker has recorded.
+    #[serde(default)]
+    pub origin: Option<MonoTime>,
 }
 
 /// One source to capture.

@@ -36,7 +36,7 @@ enum Length {
 
 impl Tally {
     /// A track without blocks yet.
-    pub(super) fn new(track: &Track) -> Self {
+    pub fn new(track: &Track) -> Self {
         let length = match &track.codec {
             Codec::Mjpeg { frame_ns: Some(frame_ns), .. } => Length::Ns(frame_ns.get()),
             Codec::Flac { audio, stream_info } => {
@@ -63,7 +63,7 @@ impl Tally {
     }
 
     /// Counts one block.
-    pub(super) fn add(&mut self, timestamp: Timestamp, payload_bytes: u64) {
+    pub fn add(&mut self, timestamp: Timestamp, payload_bytes: u64) {
         self.blocks += 1;
         self.payload_bytes += payload_bytes;
         self.first = Some(self.first.map_or(timestamp, |first| first.min(timestamp)));

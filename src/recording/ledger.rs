@@ -3,15 +3,14 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use crate::clock::{MonoTime, WallTime};
+use crate::clock::{Anchor, MonoTime, WallTime};
 use crate::session::device::{MediaType, TimestampSource};
 use crate::session::{Account, Gap, MediaFile, SourceAccount, SourceReceipt, SourceState};
 
 /// The account of a session in the making.
 #[derive(Debug)]
 pub struct Ledger {
-    /// Monotonic and wall clock of one instant: how every time of this session becomes wall time.
-    anchor: (MonoTime, WallTime),
+    anchor: Anchor,
     sources: Vec<Mutex<Entry>>,
     rest: Mutex<Rest>,
 }
@@ -48,10 +47,7 @@ pub struct Durable {
 
 impl Ledger {
     /// A ledger of `sources`: id, what it delivers, and the device's label.
-    pub fn new(
-        anchor: (MonoTime, WallTime),
-        sources: impl IntoIterator<Item = (String, MediaType, String)>,
-    ) -> Self {
+    pub fn new(anchor: Anchor, sources: impl IntoIterator<Item = (String, MediaType, String)>) -> Self {
         let entry = |(id, media, device)| {
             let receipt = SourceReceipt::of(id, media, device);
             let account = SourceAccount { receipt, state: SourceState::Starting, reason: String::new() };
@@ -60,10 +56,9 @@ impl Ledger {
         Self { anchor, sources: sources.into_iter().map(entry).collect(), rest: Mutex::default() }
     }
 
-    /// The wall clock time of `at`, by the clocks' offset when the session began.
+    /// The wall clock time of `at`, by the clocks' offset when the session was admitted.
     pub fn wall_at(&self, at: MonoTime) -> WallTime {
-        let (mono, wall) = self.anchor;
-        if at > mono { wall + (at - mono) } else { wall - (mono - at) }
+        self.anchor.wall_at(at)
     }
 
     /// A device was opened, for the first time or anew.

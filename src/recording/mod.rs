@@ -18,6 +18,12 @@ pub use ledger::{Durable, Ledger};
 pub use recorder::{Recorder, RecorderSettings, TrackSettings};
 pub use repair::{RepairError, repair_dir};
 
+/// The number in the name of a segment, `<session>-<number>.mkv`; `None` for other names.
+fn segment_number(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_suffix(".mkv")?.rsplit_once('-')?.1.parse().ok()
+}
+
 /// A recording can't go on.
 #[derive(Debug, Error)]
 pub enum RecordError {

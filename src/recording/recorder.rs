@@ -3,14 +3,15 @@
 use std::fs::{DirBuilder, File};
 use std::num::NonZeroU64;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::RecordError;
 use super::ledger::Ledger;
 use super::segment::{Segment, set_owner, sync_dir};
+use super::{RecordError, segment_number};
 use crate::clock::MonoTime;
+use crate::link::LAST_ACCOUNT_NAME;
 use crate::matroska::{self, Codec, Header, Tag, TagTarget, Track, TrackNumber};
 use crate::media::Packet;
 
@@ -36,6 +37,10 @@ pub struct RecorderSettings {
     pub segment: Duration,
     /// What was written is made durable this often.
     pub sync_interval: Duration,
+    /// An earlier worker of the session has left files: they stay, and the numbers go on.
+    pub resumed: bool,
+    /// Number of the first file, from [`Recorder::prepare`].
+    pub first_segment: u32,
 }
 
 /// One source's track.
@@ -76,39 +81,40 @@ impl Recorder {
         ledger: Arc<Ledger>,
         origin: MonoTime,
     ) -> Result<Self, RecordError> {
-        ledger.begin(origin);
-        let segment = create(&settings, &tracks, &ledger, origin, 1, 0)?;
-        Ok(Self {
-            settings,
-            tracks,
-            ledger,
-            segment,
-            zero: origin,
-            number: 1,
-            bytes_before: 0,
-            failed: false,
-        })
+        let number = settings.first_segment;
+        let segment = create(&settings, &tracks, &ledger, origin, number, 0)?;
+        Ok(Self { settings, tracks, ledger, segment, zero: origin, number, bytes_before: 0, failed: false })
     }
 
-    /// Makes the session's directory, or finds it empty; a test of whether anything can be recorded.
+    /// Makes the session's directory, or finds it there: empty, or with the files of an earlier worker. A
+    /// test of whether anything can be recorded. Returns the number of the first file.
     ///
     /// # Errors
-    /// It can't be made, or holds files already.
-    pub fn prepare(settings: &RecorderSettings) -> Result<(), RecordError> {
+    /// It can't be made, or holds files already and the session isn't resumed.
+    pub fn prepare(settings: &RecorderSettings) -> Result<u32, RecordError> {
         let dir = &settings.dir;
         let failed = |error| RecordError::io("create", dir, error);
         DirBuilder::new()
             .mode(settings.dir_mode)
             .create(dir)
             .or_else(|error| match error.kind() {
-                std::io::ErrorKind::AlreadyExists if dir.read_dir()?.next().is_none() => Ok(()),
+                std::io::ErrorKind::AlreadyExists if settings.resumed || dir.read_dir()?.next().is_none() => {
+                    Ok(())
+                }
                 _ => Err(error),
             })
             .map_err(failed)?;
+        // What an earlier worker said of its end is not this one's.
+        match std::fs::remove_file(dir.join(LAST_ACCOUNT_NAME)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let last = last_number(dir).map_err(|error| RecordError::io("read", dir, error))?;
         let opened = File::open(dir).map_err(failed)?;
         set_owner(&opened, settings.dir_mode, settings.group)
             .map_err(|error| RecordError::io("set the owner of", dir, error))?;
-        dir.parent().map_or(Ok(()), sync_dir)
+        dir.parent().map_or(Ok(()), sync_dir)?;
+        Ok(last + 1)
     }
 
     /// Appends one packet; a new file is begun when the present one is long enough.
@@ -172,6 +178,13 @@ impl Recorder {
     fn relative(&self, at: MonoTime) -> matroska::Timestamp {
         matroska::Timestamp::from_ns(i64::try_from(at.since(self.zero).as_nanos()).unwrap_or(i64::MAX))
     }
+}
+
+/// The highest number of a file in `dir`, 0 without any.
+fn last_number(dir: &Path) -> std::io::Result<u32> {
+    let names = dir.read_dir()?.map(|entry| entry.map(|entry| PathBuf::from(entry.file_name())));
+    let numbers = names.map(|name| name.map(|name| segment_number(&name).unwrap_or(0)));
+    numbers.reduce(|one, other| Ok(one?.max(other?))).unwrap_or(Ok(0))
 }
 
 fn create(

@@ -5,13 +5,19 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
 use super::segment::sync_dir;
+use super::segment_number;
+use crate::clock::WallTime;
 use crate::link::RepairedFile;
-use crate::matroska::{self, Codec, Next, Reader, RepairPlan, SOURCE_ID, TagTarget, TrackNumber};
+use crate::matroska::{self, Codec, Next, Reader, RepairPlan, SOURCE_ID, Tag, TagTarget, Tally, TrackNumber};
 use crate::session::MediaFile;
+
+/// Name of the tag that a repaired file gets.
+const REPAIRED: &str = "REPAIRED";
 
 /// A file can't be repaired; it is left as it is.
 #[derive(Debug, Error)]
@@ -34,14 +40,16 @@ pub enum RepairError {
     },
 }
 
-/// Repairs every recording in `dir`, in the order of their names. A file without any media is removed; one
-/// of `known`, which was finished, is only counted.
+/// Repairs every recording in `dir`, in the order of their numbers; of those below `before` only, since the
+/// session goes on with that one. A file without any media is removed; one of `known`, which was finished, is
+/// only counted.
 ///
 /// # Errors
 /// The directory can't be read. What can't be repaired is told beside the files that could.
 pub fn repair_dir(
     dir: &Path,
     known: &[MediaFile],
+    before: Option<u32>,
 ) -> Result<(Vec<RepairedFile>, Vec<RepairError>), RepairError> {
     let io = |source| RepairError::Io { path: dir.to_owned(), source };
     let mut paths: Vec<PathBuf> = match dir.read_dir() {
@@ -52,7 +60,9 @@ pub fn repair_dir(
         Err(error) => return Err(io(error)),
     };
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "mkv"));
-    paths.sort();
+    let written_on = |path: &PathBuf| before.is_some_and(|before| segment_number(path) >= Some(before));
+    paths.retain(|path| !written_on(path));
+    paths.sort_by_cached_key(|path| (segment_number(path), path.clone()));
     let (mut repaired, mut failed) = (Vec::new(), Vec::new());
     for path in paths {
         match repair_file(&path, known) {
@@ -75,13 +85,14 @@ fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairE
     let same = |known: &&MediaFile| known.bytes == bytes && Path::new(&known.path) == path;
     if let Some(known) = known.iter().find(same) {
         let mut reader = Reader::open(BufReader::new(&file)).map_err(media)?;
-        let units = count(&mut reader).map_err(media)?;
-        return Ok(RepairedFile { file: known.clone(), units, cut_bytes: 0 });
+        let (units, ends) = count(&mut reader).map_err(media)?;
+        return Ok(RepairedFile { file: known.clone(), units, cut_bytes: 0, ends });
     }
-    let plan = matroska::repair(BufReader::new(&file), &[]).map_err(media)?;
+    let mark = Tag { target: TagTarget::Segment, name: REPAIRED.to_owned(), value: "true".to_owned() };
+    let plan = matroska::repair(BufReader::new(&file), std::slice::from_ref(&mark)).map_err(media)?;
     apply(&file, &plan).map_err(io)?;
     let mut reader = Reader::open(BufReader::new(&file)).map_err(media)?;
-    let units = count(&mut reader).map_err(media)?;
+    let (units, ends) = count(&mut reader).map_err(media)?;
     let first = plan.tallies.iter().filter_map(|tally| tally.first).min().unwrap_or_default();
     let length_ns = plan.duration_ns.saturating_sub(u64::try_from(first.ns()).unwrap_or(0));
     let mut hasher = blake3::Hasher::new();
@@ -90,10 +101,11 @@ fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairE
         path: path.display().to_string(),
         bytes: plan.file_bytes,
         blake3: hasher.finalize().to_hex().to_string(),
-        duration_seconds: std::time::Duration::from_nanos(length_ns).as_secs_f64(),
-        repaired: !plan.is_empty(),
+        duration_seconds: Duration::from_nanos(length_ns).as_secs_f64(),
+        // A repair that nobody heard of is told by the file.
+        repaired: !plan.is_empty() || reader.tags().contains(&mark),
     };
-    Ok(RepairedFile { file, units, cut_bytes: plan.cut_bytes })
+    Ok(RepairedFile { file, units, cut_bytes: plan.cut_bytes, ends })
 }
 
 /// Cut, append, sync, then patch, and sync: stopped anywhere, the next repair comes to the same end.
@@ -109,13 +121,21 @@ fn apply(mut file: &File, plan: &RepairPlan) -> std::io::Result<()> {
     file.sync_all()
 }
 
-fn count(reader: &mut Reader<BufReader<&File>>) -> Result<Vec<(String, u64)>, matroska::Error> {
+/// By the id of the source.
+type BySource<T> = Vec<(String, T)>;
+
+/// Counts what each track holds, and looks when its last packet is over.
+fn count(
+    reader: &mut Reader<BufReader<&File>>,
+) -> Result<(BySource<u64>, BySource<WallTime>), matroska::Error> {
     let tracks: Vec<(TrackNumber, Codec)> =
         reader.tracks().iter().map(|track| (track.number, track.codec.clone())).collect();
     let mut counts = vec![0u64; tracks.len()];
+    let mut tallies: Vec<Tally> = reader.tracks().iter().map(Tally::new).collect();
     let mut payload = Vec::new();
     while let Next::Block(block) = reader.next_block()? {
         let Some(at) = tracks.iter().position(|(number, _)| *number == block.track) else { continue };
+        tallies[at].add(block.timestamp, block.payload_bytes);
         counts[at] += match &tracks[at].1 {
             Codec::Flac { .. } => {
                 reader.payload(&block, &mut payload)?;
@@ -132,7 +152,13 @@ fn count(reader: &mut Reader<BufReader<&File>>) -> Result<Vec<(String, u64)>, ma
         let own = |tag: &&matroska::Tag| tag.target == TagTarget::Track(number) && tag.name == SOURCE_ID;
         reader.tags().iter().find(own).map(|tag| tag.value.clone()).unwrap_or_default()
     };
-    Ok(tracks.iter().zip(counts).map(|((number, _), count)| (source_of(*number), count)).collect())
+    let zero = reader.info().wall_start.map(|zero| WallTime::from_nanos(i128::from(zero.unix_ns())));
+    let ends = tallies
+        .iter()
+        .filter(|tally| tally.blocks > 0)
+        .filter_map(|tally| Some((source_of(tally.track), zero? + Duration::from_nanos(tally.end_ns()))));
+    let ends = ends.collect();
+    Ok((tracks.iter().zip(counts).map(|((number, _), count)| (source_of(*number), count)).collect(), ends))
 }
 
 /// Samples (per channel) of a FLAC frame, from its header (RFC 9639, section 9.1.1).

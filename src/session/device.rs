@@ -112,6 +112,8 @@ pub enum Fault {
     Flood,
     /// A call into the device never returns.
     Hang,
+    /// The device's code panics.
+    Panic,
 }
 
 /// A device that a source was resolved to: everything a worker needs to open it.

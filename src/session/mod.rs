@@ -11,6 +11,7 @@ mod reason;
 mod receipt;
 pub mod resolve;
 mod spec;
+mod succession;
 mod view;
 
 pub use account::{Account, SourceAccount, SourceState};
@@ -19,4 +20,5 @@ pub use leases::{LeaseConflict, Leases};
 pub use reason::EndReason;
 pub use receipt::{Gap, GapReason, MediaFile, Receipt, Removal, RemovalState, SourceReceipt};
 pub use spec::{OptionsError, SessionSpec, SourceSpec, SpecError, StartOptions};
+pub use succession::DeadWorkers;
 pub use view::{PublicState, WorkerState, present};

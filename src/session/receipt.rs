@@ -101,6 +101,8 @@ pub enum GapReason {
     Lost,
     /// Sound came faster than it was taken.
     Overrun,
+    /// The worker died, and a new one went on.
+    Restart,
 }
 
 /// A media file of a session.

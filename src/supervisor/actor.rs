@@ -22,7 +22,7 @@ use super::scope::Scope;
 use super::socket;
 use super::start::Pending;
 use super::stop::Tombstone;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, MonoTime, SystemClock};
 use crate::config::Settings;
 use crate::journal::{Journal, Record};
 use crate::library::Library;
@@ -83,6 +83,8 @@ pub(super) struct Actor {
     pub(super) notices: mpsc::Sender<Notice>,
     pub(super) changes: broadcast::Sender<Arc<SessionView>>,
     pub(super) tasks: TaskTracker,
+    /// When deadlines were looked at last.
+    pub(super) looked_at: MonoTime,
     told: watch::Sender<Vec<String>>,
     told_ills: watch::Sender<Vec<String>>,
 }
@@ -120,6 +122,7 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
         notices: notices.clone(),
         changes: changes.clone(),
         tasks: TaskTracker::new(),
+        looked_at: SystemClock.now(),
         told,
         told_ills,
     };
@@ -184,10 +187,10 @@ impl Actor {
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Prepared { id, known, devices } => self.on_prepared(id, known, devices),
-            Notice::Journalled { id, identified, change, events, outcome } => {
+            Notice::Journalled { id, worker, change, events, outcome } => {
                 self.on_journalled(&id, change, events, outcome);
-                if identified {
-                    self.on_identified(&id);
+                if let Some(worker) = worker {
+                    self.on_identified(&id, &worker);
                 }
             }
             Notice::Dialled { hello, pid, connection, to_worker } => {
@@ -221,6 +224,7 @@ impl Actor {
 
     fn on_time(&mut self) {
         let (now, boot) = (self.clock.now(), self.clock.boot());
+        self.look_for_silence(now);
         let ids: Vec<SessionId> = self.live.keys().cloned().collect();
         for id in ids {
             let Some(live) = self.live.get(&id) else { continue };
@@ -272,6 +276,9 @@ impl Actor {
             kill: limits.kill,
             repair: limits.repair,
             close: limits.journal,
+            backoff: self.settings.worker.restart_delay,
+            steady: self.settings.worker.steady,
+            restarts: self.settings.worker.restarts_max,
         }
     }
 

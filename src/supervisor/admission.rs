@@ -120,10 +120,10 @@ impl Actor {
             sessions: self.live.len() + self.pending.len(),
             sessions_max: self.settings.limits.sessions_max,
             unsettled: unsettled.count() + self.pending.len(),
-            repairing: self.live.values().filter(|live| live.machine.phase() == Phase::Repairing).count(),
+            repairing: self.live.values().filter(|live| live.repair.is_some()).count(),
             sources: sources().count(),
             degraded: sources().filter(|source| source.state == SourceState::Degraded).count(),
-            bytes_per_second: captures.map(|live| rate(&live.account, live.durable_bytes)).sum(),
+            bytes_per_second: captures.map(|live| rate(&live.account, live.durable_bytes())).sum(),
             problems: self.problems.iter().cloned().collect(),
         }
     }

@@ -9,7 +9,7 @@ use super::live::Live;
 use crate::clock::{Clock, MonoTime};
 use crate::journal::{Journal, Record};
 use crate::library::Library;
-use crate::session::machine::{Event, Machine, StopMode};
+use crate::session::machine::{Event, Left, LeftWorker, Machine, StopMode};
 use crate::session::{EndReason, SessionId};
 
 /// Changes whose receipts may not lie beside the media yet: no more sessions than that end at once.
@@ -85,10 +85,14 @@ impl Actor {
     pub(super) fn take_up(&mut self, record: Record) {
         let id: SessionId = record.spec.id().clone();
         let now = self.clock.now();
-        let (machine, actions) =
-            Machine::recover(self.limits(), now, record.stop.as_ref().map(|stop| stop.reason));
         let worker = record.worker.clone();
         let alive = worker.and_then(|worker| launch::adopt(&worker).ok());
+        let left = Left {
+            cause: record.stop.as_ref().map(|stop| stop.reason),
+            worker: if alive.is_some() { LeftWorker::Alive } else { LeftWorker::Gone },
+            unrepaired: record.dead.as_ref().is_some_and(|dead| !dead.repaired),
+        };
+        let (machine, actions) = Machine::recover(self.limits(), now, left);
         let dead = alive.is_none();
         if dead && self.never_began(&record) {
             return self.forget(&id);

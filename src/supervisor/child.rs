@@ -66,16 +66,22 @@ pub(super) async fn probe(program: Program, timeout: Duration) -> Result<Vec<Fou
     Ok(report.devices)
 }
 
-/// Repairs what a dead worker left in `dir`; the `known` files were finished.
+/// Repairs what a dead worker left in `dir`; the `known` files were finished, and a new worker writes
+/// those from number `before` on.
 pub(super) async fn repair(
     program: Program,
     dir: &Path,
     known: &[MediaFile],
+    before: Option<u32>,
     timeout: Duration,
 ) -> Result<RepairReport, Refusal> {
     let mut command = program.command("repair");
     let known = serde_json::to_string(&known[..known.len().min(KNOWN_FILES_MAX)]).unwrap_or_default();
-    command.arg("--json").arg("--known").arg(known).arg(dir);
+    command.arg("--json").arg("--known").arg(known);
+    if let Some(before) = before {
+        command.arg("--before").arg(before.to_string());
+    }
+    command.arg(dir);
     run(command, "repair", timeout).await
 }
 

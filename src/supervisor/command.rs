@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::refusal::Refusal;
 use super::scope::Scope;
-use crate::journal::{JournalError, Record};
+use crate::journal::{JournalError, Record, WorkerIdentity};
 use crate::link::message::{Hello, ToWorker, from_worker};
 use crate::link::{LastAccount, RepairReport};
 use crate::session::device::{FoundDevice, MediaType};
@@ -182,11 +182,11 @@ pub(super) enum Notice {
         known: Result<Option<Record>, Refusal>,
         devices: Result<Vec<FoundDevice>, Refusal>,
     },
-    /// The journal has taken a record, or not; the machine's events that this means, and whether the
-    /// record named the worker.
+    /// The journal has taken a record, or not; the machine's events that this means, and the worker that
+    /// the record named.
     Journalled {
         id: SessionId,
-        identified: bool,
+        worker: Option<WorkerIdentity>,
         change: u64,
         events: Vec<Event>,
         outcome: Result<(), JournalError>,

@@ -2,11 +2,13 @@
 //! from the journal's records to what callers see.
 
 use super::command::SessionView;
+use crate::clock::WallTime;
 use crate::journal::Record;
 use crate::link::RepairReport;
 use crate::session::device::{DeviceSpec, MediaType};
 use crate::session::{
-    Account, PublicState, SessionSpec, SourceAccount, SourceReceipt, SourceState, WorkerState, present,
+    Account, DeadWorkers, PublicState, SessionSpec, SourceAccount, SourceReceipt, SourceState, WorkerState,
+    present,
 };
 
 /// An account of sources that have captured nothing yet.
@@ -45,6 +47,18 @@ pub(super) fn settle(account: &mut Account, report: &RepairReport) {
         ));
     }
     report.failures.iter().for_each(|failure| account.warn(failure.clone()));
+}
+
+/// As [`settle`], for what workers left that have died while their session goes on.
+pub(super) fn settle_dead(dead: &mut DeadWorkers, report: &RepairReport) {
+    settle(&mut dead.account, report);
+    dead.ends = dead.account.sources.iter().map(|source| end_of(&source.receipt.id, report)).collect();
+    dead.repaired = true;
+}
+
+fn end_of(source: &str, report: &RepairReport) -> Option<WallTime> {
+    let ends = report.files.iter().flat_map(|file| &file.ends);
+    ends.filter(|(id, _)| id == source).map(|(_, end)| *end).max()
 }
 
 /// Makes an account add up whose files could not be repaired: what was durable is all that is sure.

@@ -54,8 +54,9 @@ pub(super) fn adopt(
         return Err(gone());
     }
     let pidfd = open(identity.pid)?;
-    // The pid could have been reused between the look at it and the opening.
-    if start_time(identity.pid) != Some(identity.start_time) {
+    // The pid could have been reused between the look at it and the opening; and one that nobody has reaped
+    // yet has ended all the same.
+    if start_time(identity.pid) != Some(identity.start_time) || has_ended(&pidfd, Timespec::default()) {
         return Err(gone());
     }
     let watched = pidfd.try_clone()?;
@@ -102,15 +103,18 @@ impl AsFd for Process {
 
 /// Waits until the process of `pidfd` has ended, or nobody wants to know any more.
 fn watch(pidfd: &OwnedFd, ended: oneshot::Sender<()>) {
-    let timeout = Timespec { tv_sec: 1, tv_nsec: 0 };
     while !ended.is_closed() {
-        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-        if poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0) {
+        if has_ended(pidfd, Timespec { tv_sec: 1, tv_nsec: 0 }) {
             // Nobody may listen any more.
             let _ = ended.send(());
             return;
         }
     }
+}
+
+/// Whether the process of `pidfd` ends within `timeout`.
+fn has_ended(pidfd: &OwnedFd, timeout: Timespec) -> bool {
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)).is_ok_and(|ready| ready > 0)
 }
 
 fn open(pid: u32) -> std::io::Result<OwnedFd> {

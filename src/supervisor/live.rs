@@ -13,7 +13,7 @@ use crate::journal::Record;
 use crate::link::LastAccount;
 use crate::link::message::{Hello, ToWorker};
 use crate::session::machine::Machine;
-use crate::session::{Account, EndReason, Receipt, present};
+use crate::session::{Account, DeadWorkers, EndReason, Receipt, present};
 
 /// A worker that waits to be taken on.
 pub(super) struct Early {
@@ -40,10 +40,19 @@ pub(super) struct Live {
     pub(super) link: Option<(u64, mpsc::Sender<ToWorker>)>,
     /// How the worker ended, while what it said last is still on the link.
     pub(super) ended: Option<(String, Option<Box<LastAccount>>)>,
-    pub(super) repair: Option<AbortHandle>,
+    /// The repair that runs, and the number of the file before which it ends.
+    pub(super) repair: Option<(AbortHandle, Option<u32>)>,
+    /// The session's account: what its dead workers left and what the present one reports.
     pub(super) account: Account,
+    /// What the present worker has reported last.
+    present: Option<Account>,
+    /// Durable bytes in the files that are not complete, or all that the present worker has.
+    pub(super) present_bytes: u64,
+    /// Number of the present worker's first file.
+    pub(super) first_segment: u32,
+    /// When the present worker was heard last.
+    pub(super) heard_at: MonoTime,
     pub(super) queued_packets: u64,
-    pub(super) durable_bytes: u64,
     pub(super) pending_bytes: u64,
     pub(super) released_at: Option<WallTime>,
     /// Why the start failed, once it has.
@@ -68,14 +77,62 @@ impl Live {
             link: None,
             ended: None,
             repair: None,
+            present: None,
+            present_bytes: 0,
+            first_segment: 1,
+            heard_at: now,
             queued_packets: 0,
-            durable_bytes: 0,
             pending_bytes: 0,
             released_at: None,
             failure: None,
             start_waiters: Vec::new(),
             stop_waiters: Vec::new(),
         }
+    }
+
+    /// The present worker's account counts from here on, beside that of dead ones.
+    pub(super) fn take_account(&mut self, account: Account) {
+        // What this daemon had to say is not the worker's to forget.
+        let said = std::mem::take(&mut self.account.warnings);
+        self.account = match &self.record.dead {
+            Some(dead) => dead.join(&account, self.origin_wall()),
+            None => account.clone(),
+        };
+        for warning in said {
+            self.account.warn(warning);
+        }
+        self.present = Some(account);
+    }
+
+    /// The worker has died: what it left is no longer the present one's.
+    pub(super) fn bury_worker(&mut self) {
+        let complete: u64 = self.account.files.iter().map(|file| file.bytes).sum();
+        self.present_bytes = self.durable_bytes().saturating_sub(complete);
+        let dead = self.record.dead.take().unwrap_or_default();
+        self.record.dead = Some(dead.followed_by(self.account.clone(), self.present.take().as_ref()));
+    }
+
+    /// What dead workers left was repaired, or can't be: the session's account with the outcome.
+    pub(super) fn settle_dead(&mut self, settle: impl FnOnce(&mut DeadWorkers)) {
+        let Some(dead) = &mut self.record.dead else { return };
+        settle(dead);
+        let warnings = dead.account.warnings.clone();
+        if let Some(present) = self.present.take() {
+            self.take_account(present);
+        }
+        for warning in warnings {
+            self.account.warn(warning);
+        }
+    }
+
+    /// Durable bytes of all files.
+    pub(super) fn durable_bytes(&self) -> u64 {
+        let dead = self.record.dead.iter().flat_map(|dead| &dead.account.files);
+        dead.map(|file| file.bytes).sum::<u64>() + self.present_bytes
+    }
+
+    fn origin_wall(&self) -> Option<WallTime> {
+        Some(self.record.anchor?.wall_at(self.record.origin?))
     }
 
     /// The session as callers see it now.
@@ -96,7 +153,7 @@ impl Live {
             finished: machine.is_over(),
             account: self.account.clone(),
             queued_packets: self.queued_packets,
-            durable_bytes: self.durable_bytes,
+            durable_bytes: self.durable_bytes(),
             pending_bytes: self.pending_bytes,
         }
     }

@@ -16,6 +16,7 @@ mod leftover;
 mod live;
 mod perform;
 mod refusal;
+mod restart;
 mod scope;
 mod socket;
 mod start;

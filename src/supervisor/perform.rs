@@ -6,9 +6,9 @@ use rustix::process::Signal;
 
 use super::actor::Actor;
 use super::command::{Notice, SessionView};
+use super::launch;
 use super::live::Live;
 use super::refusal::{Refusal, RefusalKind};
-use super::{child, compose, launch};
 use crate::clock::Clock;
 use crate::journal::{EndsRecord, JournalError, Record, StopRecord};
 use crate::link::message::{Stop, ToWorker, to_worker};
@@ -33,6 +33,7 @@ impl Actor {
                 }
                 Action::Publish | Action::AnswerFinished => published = true,
                 Action::Launch => {
+                    self.bury_worker(id);
                     if let Err(refusal) = self.launch(id) {
                         self.live.entry(id.clone()).and_modify(|live| live.failure = Some(refusal));
                         follow = Some(Event::LaunchFailed);
@@ -82,7 +83,7 @@ impl Actor {
     }
 
     /// After a step: the journal gets what has changed, watchers are told, a finished session goes.
-    fn settle(&mut self, id: &SessionId, journalled: Vec<Event>, published: bool) {
+    pub(super) fn settle(&mut self, id: &SessionId, journalled: Vec<Event>, published: bool) {
         let Some(live) = self.live.get_mut(id) else { return };
         let over = live.machine.is_over();
         if (published && !over) || !journalled.is_empty() {
@@ -116,7 +117,7 @@ impl Actor {
         let id = record.spec.id().clone();
         let finished = record.receipt.clone().filter(|_| events.contains(&Event::FinishJournalled));
         let change = record.change;
-        let identified = record.worker.is_some();
+        let worker = record.worker.clone();
         let written = self.journal.put(record);
         let (library, notices) = (self.library.clone(), self.notices.clone());
         self.tasks.spawn(async move {
@@ -136,7 +137,7 @@ impl Actor {
                 }
             }
             // An actor that has ended waits for nothing.
-            let _ = notices.send(Notice::Journalled { id, identified, change, events, outcome }).await;
+            let _ = notices.send(Notice::Journalled { id, worker, change, events, outcome }).await;
         });
     }
 
@@ -214,6 +215,7 @@ impl Actor {
         self.watch(id, reaped);
         let live = self.live.get_mut(id).expect("only live sessions have workers");
         live.record.worker = Some(process.identity());
+        (live.identified, live.early, live.link) = (false, None, None);
         live.process = Some(process);
         Ok(())
     }
@@ -255,34 +257,6 @@ impl Actor {
         }
         if let Some(process) = &live.process {
             process.signal(signal);
-        }
-    }
-
-    fn repair(&mut self, id: &SessionId) {
-        let (program, timeout) = (self.program(), self.settings.limits.repair);
-        let dir = self.library.session_dir(id);
-        let known = self.live.get(id).map(|live| live.account.files.clone()).unwrap_or_default();
-        let (own, notices) = (id.clone(), self.notices.clone());
-        tracing::warn!(session = %id, "the worker left no account: its files are being repaired");
-        let task = self.tasks.spawn(async move {
-            let report = child::repair(program, &dir, &known, timeout).await;
-            // An actor that has ended leaves the rest to the next daemon.
-            let _ = notices.send(Notice::Repaired { id: own, report }).await;
-        });
-        if let Some(live) = self.live.get_mut(id) {
-            live.repair = Some(task.abort_handle());
-        }
-    }
-
-    fn cancel_repair(&mut self, id: &SessionId) {
-        if let Some(live) = self.live.get_mut(id) {
-            live.account.warn(
-                "the repair took too long; run `shutterd repair` on the session's directory".to_owned(),
-            );
-            compose::settle_unrepaired(&mut live.account);
-            if let Some(repair) = live.repair.take() {
-                repair.abort();
-            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::live::Live;
 use super::refusal::{Refusal, RefusalKind};
 use super::scope::Scope;
 use super::{child, compose};
-use crate::clock::Clock;
+use crate::clock::{Anchor, Clock};
 use crate::journal::{JournalError, Record};
 use crate::library::Library;
 use crate::session::device::{DeviceSpec, FoundDevice};
@@ -168,6 +168,9 @@ impl Actor {
             created_at: self.clock.wall(),
             worker: None,
             ends: None,
+            anchor: Some(Anchor::now(&self.clock)),
+            origin: None,
+            dead: None,
             stop: None,
             stop_keys: Vec::new(),
             receipt: None,

@@ -3,15 +3,14 @@
 use tokio::sync::mpsc;
 
 use super::actor::Actor;
-use super::compose;
-use super::live::Early;
+use super::live::{Early, Live};
 use super::refusal::{Refusal, RefusalKind};
 use crate::clock::{Clock, MonoTime};
-use crate::journal::StopRecord;
+use crate::journal::{StopRecord, WorkerIdentity};
 use crate::link::message::{
     Ending, Heard, Hello, Refused, Report, ToWorker, Welcome, from_worker::Body, to_worker,
 };
-use crate::link::{LINK_VERSION, LastAccount, RepairReport, Sound, SourceSettings, WorkerSettings};
+use crate::link::{LINK_VERSION, LastAccount, Sound, SourceSettings, WorkerSettings};
 use crate::session::machine::{Event, Phase};
 use crate::session::{Account, EndReason, SessionId};
 
@@ -51,12 +50,15 @@ impl Actor {
         let _ = to_worker.try_send(ToWorker { body: Some(body) });
         let live = self.live.get_mut(&id).expect("it was taken on just now");
         live.link = Some((connection, to_worker));
+        live.heard_at = self.clock.now();
         self.feed(&id, Event::Linked);
     }
 
     /// The journal knows the worker: it may be taken on, if it has dialled in already.
-    pub(super) fn on_identified(&mut self, id: &SessionId) {
-        let Some(live) = self.live.get_mut(id) else { return };
+    pub(super) fn on_identified(&mut self, id: &SessionId, worker: &WorkerIdentity) {
+        // Another one may have followed it meanwhile.
+        let present = |live: &&mut Live| live.record.worker.as_ref() == Some(worker);
+        let Some(live) = self.live.get_mut(id).filter(present) else { return };
         live.identified = true;
         if let Some(Early { hello, pid, connection, to_worker }) = live.early.take() {
             self.on_dialled(&hello, pid, connection, to_worker);
@@ -117,19 +119,25 @@ impl Actor {
             source_lost_after: limits.source_lost_after,
             orphan_grace: limits.orphan_grace,
             expires_at: live.expires_at,
+            anchor: live.record.anchor,
+            resumed: live.record.dead.is_some(),
+            origin: live.record.origin,
         })
     }
 
     pub(super) fn on_said(&mut self, id: &SessionId, connection: u64, body: Body) {
-        let present = |live: &&mut super::live::Live| {
-            live.link.as_ref().is_some_and(|(number, _)| *number == connection)
-        };
+        let now = self.clock.now();
+        let present = |live: &&mut Live| live.link.as_ref().is_some_and(|(number, _)| *number == connection);
         let Some(live) = self.live.get_mut(id).filter(present) else { return };
+        live.heard_at = now;
         match body {
             Body::Working(working) => {
-                if matches!(live.machine.phase(), Phase::Starting | Phase::Working) {
-                    // A worker that was taken up says again when it began; no daemon's start prolongs it.
-                    let begun = MonoTime::from_nanos(working.origin).min(self.clock.now());
+                live.first_segment = working.first_segment.max(1);
+                if matches!(live.machine.phase(), Phase::Starting | Phase::Working | Phase::Restarting) {
+                    // A worker that was taken up says again when it began; no daemon's start prolongs it, and
+                    // no new worker does.
+                    let begun = MonoTime::from_nanos(working.origin).min(now);
+                    let begun = *live.record.origin.get_or_insert(begun);
                     let longest = [live.record.options.max_duration, self.settings.limits.max_duration];
                     live.ends_at = longest.into_iter().flatten().min().map(|length| begun + length);
                 }
@@ -138,12 +146,18 @@ impl Actor {
             Body::StartFailed(said) => {
                 let refusal =
                     Refusal::start_failed(id, &said.reason, &said.source_id, &said.device, &said.message);
-                live.failure.get_or_insert(refusal);
+                if live.machine.phase() == Phase::Restarting {
+                    live.account.warn(format!("a new worker could not go on: {}", refusal.message));
+                } else {
+                    live.failure.get_or_insert(refusal);
+                }
                 self.feed(id, Event::StartFailed);
             }
             Body::Report(report) => self.on_report(id, &report),
             Body::Released(released) => {
-                live.released_at.get_or_insert(self.clock.wall_at(MonoTime::from_nanos(released.at)));
+                if live.machine.phase() != Phase::Restarting {
+                    live.released_at.get_or_insert(self.clock.wall_at(MonoTime::from_nanos(released.at)));
+                }
                 self.feed(id, Event::Released);
             }
             Body::Finished(finished) => {
@@ -166,7 +180,7 @@ impl Actor {
         let Some(live) = self.live.get_mut(id) else { return };
         live.record.health_check = durable_at.or(live.record.health_check);
         live.queued_packets = report.queued_packets;
-        live.durable_bytes = report.durable_bytes;
+        live.present_bytes = report.durable_bytes;
         live.pending_bytes = report.pending_bytes;
         let degraded = live.account.is_degraded();
         self.feed(id, Event::Degraded(degraded));
@@ -177,11 +191,7 @@ impl Actor {
         match serde_json::from_slice::<Account>(json) {
             Ok(account) => {
                 if let Some(live) = self.live.get_mut(id) {
-                    // What this daemon had to say is not the worker's to forget.
-                    let said = std::mem::replace(&mut live.account, account).warnings;
-                    for warning in said {
-                        live.account.warn(warning);
-                    }
+                    live.take_account(account);
                 }
             }
             Err(error) => tracing::error!(session = %id, %error, "a worker's account can't be read"),
@@ -192,7 +202,9 @@ impl Actor {
         let reason = EndReason::from_word(&ending.reason).unwrap_or(EndReason::WorkerFailed);
         let at = MonoTime::from_nanos(ending.stop_at);
         let at_wall = self.clock.wall_at(at);
-        let Some(live) = self.live.get_mut(id) else { return };
+        let Some(live) = self.live.get_mut(id).filter(|live| !live.machine.is_being_replaced()) else {
+            return;
+        };
         tracing::warn!(session = %id, %reason, message = ending.message, "the worker ends the session");
         live.record.stop.get_or_insert(StopRecord { reason, abort: false, at, at_wall });
         self.feed(id, Event::WorkerEnds(reason));
@@ -212,7 +224,6 @@ impl Actor {
 
     /// A worker was reaped. What it said last may still be on the link, and comes first.
     pub(super) fn on_exited(&mut self, id: &SessionId, status: String, last: Option<Box<LastAccount>>) {
-        let now = self.clock.wall();
         let Some(live) = self.live.get_mut(id) else { return };
         if live.link.is_some() {
             live.ended = Some((status, last));
@@ -220,11 +231,13 @@ impl Actor {
         }
         tracing::info!(session = %id, status, "worker ended");
         live.process = None;
-        if let Some(last) = last {
-            self.hear_last(id, *last);
+        match last {
+            Some(last) if live.machine.is_being_replaced() => live.take_account(last.account),
+            Some(last) => self.hear_last(id, *last),
+            None => {}
         }
+        self.on_worker_died(id, &status);
         let Some(live) = self.live.get_mut(id) else { return };
-        live.released_at.get_or_insert(now);
         if live.machine.start_is_open() {
             live.failure.get_or_insert_with(|| Refusal::worker_died(id, &status));
         }
@@ -236,7 +249,7 @@ impl Actor {
         let Some(live) = self.live.get_mut(id).filter(|live| !live.machine.is_accounted()) else { return };
         let same_boot = last.boot_id == super::launch::boot_id();
         let wall = |at: MonoTime| if same_boot { self.clock.wall_at(at) } else { self.clock.wall() };
-        live.account = last.account;
+        live.take_account(last.account);
         live.released_at = last.released_at.map(wall).or(live.released_at);
         // A worker that doesn't say why was told to stop, by a daemon that had no time to write it down.
         let reason = last.reason.unwrap_or(EndReason::StopRequested);
@@ -247,19 +260,5 @@ impl Actor {
             self.feed(id, Event::Released);
         }
         self.feed(id, Event::Accounted);
-    }
-
-    pub(super) fn on_repaired(&mut self, id: &SessionId, report: Result<RepairReport, Refusal>) {
-        let Some(live) = self.live.get_mut(id) else { return };
-        live.repair = None;
-        match report {
-            Ok(report) => compose::settle(&mut live.account, &report),
-            Err(refusal) => {
-                live.account
-                    .warn(format!("{}; run `shutterd repair` on the session's directory", refusal.message));
-                compose::settle_unrepaired(&mut live.account);
-            }
-        }
-        self.feed(id, Event::Repaired);
     }
 }

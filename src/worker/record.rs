@@ -51,12 +51,12 @@ fn record(queue: &Queue, mut recorder: Recorder, events: &SyncSender<Event>) -> 
 }
 
 /// Repairs the recordings in `dir` and prints a [`RepairReport`] as JSON. `known` is JSON of the files that
-/// were finished.
-pub fn repair(dir: &Path, known: &str) -> ExitCode {
+/// were finished; the session goes on with file `before`.
+pub fn repair(dir: &Path, known: &str, before: Option<u32>) -> ExitCode {
     super::probe::start_short_lived();
     // What can't be read isn't known: every file is looked at then.
     let known: Vec<MediaFile> = serde_json::from_str(known).unwrap_or_default();
-    match repair_dir(dir, &known) {
+    match repair_dir(dir, &known, before) {
         Ok((files, failures)) => {
             let failures: Vec<String> = failures.iter().map(|error| chain(error)).collect();
             super::probe::print(&RepairReport { files, failures })

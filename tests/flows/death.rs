@@ -9,7 +9,8 @@ use crate::site::{Site, camera, faulty_camera, microphone};
 
 #[tokio::test]
 async fn a_killed_worker_costs_its_session_nothing_that_was_durable_and_others_nothing_at_all() {
-    let site = Site::new("", &[camera("cam1"), microphone("mic1"), camera("cam2"), microphone("mic2")]);
+    let devices = [camera("cam1"), microphone("mic1"), camera("cam2"), microphone("mic2")];
+    let site = Site::new("worker.restarts_max = 0", &devices);
     let agent = Agent::serve(&site).await;
     agent.start(session("dies", &["cam1", "mic1"])).await.expect("it starts");
     agent.start(session("lives", &["cam2", "mic2"])).await.expect("it starts");

@@ -16,4 +16,5 @@ mod site;
 mod sources;
 mod start;
 mod stop;
+mod succession;
 mod versions;

@@ -12,7 +12,7 @@ use crate::site::{Site, camera, faulty_camera, microphone};
 
 #[tokio::test]
 async fn sessions_and_receipts_survive_a_restart() {
-    let site = Site::new("", &[camera("cam"), microphone("mic")]);
+    let site = Site::new("worker.restarts_max = 0", &[camera("cam"), microphone("mic")]);
     let agent = Agent::serve(&site).await;
     for (id, devices) in [("one", ["cam"]), ("two", ["mic"]), ("three", ["cam"])] {
         agent.start(session(id, &devices)).await.expect("it starts");

@@ -1,7 +1,9 @@
 //! One life and the judge of its steps: what the design promises, written down apart from the machine.
 
 use shutterd::clock::MonoTime;
-use shutterd::session::machine::{Action, Event, Machine, Phase, PhaseLimits, StartOutcome, StopMode};
+use shutterd::session::machine::{
+    Action, Event, Left, LeftWorker, Machine, Phase, PhaseLimits, StartOutcome, StopMode,
+};
 use shutterd::session::{EndReason, PublicState, WorkerState};
 
 /// Steps of the ladder from any state to its end: far more than there are.
@@ -13,6 +15,9 @@ pub(super) struct History {
     pub(super) recovered: bool,
     start_durable: bool,
     launched: bool,
+    /// New workers since one has lasted.
+    restarts: u8,
+    restarts_max: u8,
     /// A process is, or may be, there.
     worker: bool,
     linked: bool,
@@ -29,6 +34,8 @@ pub(super) struct History {
     pub(super) terminated: bool,
     killed: bool,
     repairing: bool,
+    /// A worker has died without an account, and no repair has begun since.
+    unrepaired: bool,
     finish_asked_of_journal: bool,
     end: Option<Action>,
     pub(super) armed: Option<MonoTime>,
@@ -51,11 +58,13 @@ impl Life {
         let (machine, actions) = Machine::admit(limits, now);
         let armed = now + limits.start;
         assert_eq!(actions, [Action::JournalStart, Action::Publish, Action::Arm(armed)]);
-        Self { history: History { armed: Some(armed), ..History::of(&machine) }, machine }
+        let restarts_max = limits.restarts;
+        Self { history: History { armed: Some(armed), restarts_max, ..History::of(&machine) }, machine }
     }
 
-    pub(super) fn recover(limits: PhaseLimits, now: MonoTime, cause: Option<EndReason>) -> Self {
-        let (machine, actions) = Machine::recover(limits, now, cause);
+    pub(super) fn recover(limits: PhaseLimits, now: MonoTime, left: Left) -> Self {
+        let (machine, actions) = Machine::recover(limits, now, left);
+        let Left { cause, worker, unrepaired } = left;
         let armed = cause.map(|_| now + limits.drain);
         assert_eq!(actions, [Action::Publish, armed.map_or(Action::Disarm, Action::Arm)]);
         let stopped = cause.is_some();
@@ -63,6 +72,9 @@ impl Life {
             recovered: true,
             start_durable: true,
             launched: true,
+            restarts: if worker == LeftWorker::Alive { 0 } else { limits.restarts },
+            restarts_max: limits.restarts,
+            unrepaired,
             worker: true,
             stopped,
             aborted: cause == Some(EndReason::Aborted),
@@ -104,6 +116,8 @@ impl History {
             recovered: false,
             start_durable: false,
             launched: false,
+            restarts: 0,
+            restarts_max: 0,
             worker: false,
             linked: false,
             degraded: false,
@@ -118,6 +132,7 @@ impl History {
             terminated: false,
             killed: false,
             repairing: false,
+            unrepaired: false,
             finish_asked_of_journal: false,
             end: None,
             armed: None,
@@ -137,7 +152,7 @@ impl History {
             return require(actions.is_empty() && before == after, "a session that is over is silent");
         }
         let answerable = !self.leased && self.stop_durable;
-        self.witness(now, event);
+        self.witness(before, now, event, after);
         let mut shown = self.shown;
         for action in actions {
             self.perform(*action, event, actions, after)
@@ -165,19 +180,29 @@ impl History {
     }
 
     /// What the world did.
-    fn witness(&mut self, now: MonoTime, event: Event) {
+    fn witness(&mut self, before: &Machine, now: MonoTime, event: Event, after: &Machine) {
+        let lasted = before.phase() == Phase::Working && before != after;
         match event {
+            Event::Exited | Event::LaunchFailed if self.worker => {
+                self.unrepaired |= !after.is_accounted() && after.phase() != Phase::Discarded;
+                (self.worker, self.linked) = (false, false);
+            }
             Event::StartJournalled => self.start_durable = true,
             Event::Linked => self.linked = self.worker,
             Event::LinkLost => self.linked = false,
             Event::Degraded(degraded) => self.degraded = degraded,
-            Event::Exited | Event::LaunchFailed => (self.worker, self.linked) = (false, false),
+            Event::Repaired => self.repairing = false,
             Event::StopJournalled => self.stop_durable |= self.stop_asked_of_journal,
             Event::StopRequested { mode, .. } => {
                 (self.stopped, self.waiting) = (true, true);
                 self.aborted |= mode == StopMode::Abort;
             }
-            Event::DeadlinePassed if self.armed.is_some_and(|armed| armed <= now) => self.armed = None,
+            Event::DeadlinePassed if self.armed.is_some_and(|armed| armed <= now) => {
+                self.armed = None;
+                if lasted {
+                    self.restarts = 0;
+                }
+            }
             _ => {}
         }
     }
@@ -195,8 +220,19 @@ impl History {
         match action {
             Action::JournalStart => require(false, "the start is journalled at the admission only"),
             Action::Launch => {
-                once(&mut self.launched)?;
-                self.worker = true;
+                if std::mem::replace(&mut self.launched, true) {
+                    self.restarts += 1;
+                    require(
+                        self.restarts <= self.restarts_max,
+                        "workers are started anew so often and no more",
+                    )?;
+                    require(
+                        self.start == Some(StartOutcome::Working) || self.recovered,
+                        "a start is tried once",
+                    )?;
+                }
+                (self.terminated, self.killed) = (false, false);
+                require(!std::mem::replace(&mut self.worker, true), "a session has one worker at a time")?;
                 require(self.start_durable, "nothing is launched before its start is durable")?;
                 require(!self.stopped && self.cause.is_none(), "nothing is launched after a stop")
             }
@@ -214,10 +250,15 @@ impl History {
                 require(self.worker && self.terminated, "SIGKILL follows SIGTERM, while the worker is there")
             }
             Action::Repair => {
-                require(!self.worker, "files are repaired after their writer is reaped")?;
-                once(&mut self.repairing)
+                let beside = after.phase() == Phase::Working;
+                require(!self.worker || beside, "files are repaired after their writer is reaped")?;
+                require(std::mem::take(&mut self.unrepaired), "only what a dead worker left is repaired")?;
+                require(!std::mem::replace(&mut self.repairing, true), "one repair runs at a time")
             }
-            Action::CancelRepair => require(self.repairing, "only a repair can be cancelled"),
+            Action::CancelRepair => {
+                self.unrepaired = false;
+                require(std::mem::take(&mut self.repairing), "only a repair can be cancelled")
+            }
             Action::ReleaseLeases => {
                 require(std::mem::take(&mut self.leased), "leases are released once")?;
                 require(!self.worker || event == Event::Released, "leases outlive the use of the devices")
@@ -238,6 +279,7 @@ impl History {
             }
             Action::JournalFinish => {
                 once(&mut self.finish_asked_of_journal)?;
+                require(!self.repairing && !self.unrepaired, "a receipt follows the repair")?;
                 require(!self.worker && !self.leased, "a receipt follows the worker and the devices")
             }
             Action::AnswerFinished => {
@@ -272,7 +314,8 @@ impl History {
     }
 
     fn judge_cause(&mut self, before: &Machine, event: Event, after: &Machine) -> Result<(), String> {
-        let alive = matches!(before.phase(), Phase::Starting | Phase::Working);
+        let alive = matches!(before.phase(), Phase::Starting | Phase::Working)
+            || (before.phase() == Phase::Restarting && self.worker && !before.is_being_replaced());
         match event {
             Event::StopRequested { reason, .. } if self.cause.is_none() => {
                 require(after.cause() == Some(reason), "a stop is accepted in every state")?;
@@ -284,13 +327,14 @@ impl History {
         }
         require(self.cause.is_none() || after.cause() == self.cause, "what ended it first stays")?;
         self.cause = after.cause();
-        let goes_on = matches!(after.phase(), Phase::Admitted | Phase::Starting | Phase::Working);
+        let goes_on =
+            matches!(after.phase(), Phase::Admitted | Phase::Starting | Phase::Working | Phase::Restarting);
         require(goes_on == self.cause.is_none(), "it goes on exactly until something ends it")
     }
 
     fn judge_orders(&self, before: &Machine, event: Event, actions: &[Action]) -> Result<(), String> {
         let sent = actions.iter().any(|action| matches!(action, Action::SendStop(_)));
-        let capturing = matches!(before.phase(), Phase::Starting | Phase::Working);
+        let capturing = matches!(before.phase(), Phase::Starting | Phase::Working | Phase::Restarting);
         let hears = match event {
             Event::StopRequested { .. } => capturing,
             Event::Linked => self.stopped,
@@ -304,15 +348,19 @@ impl History {
         use {PublicState as P, WorkerState as W};
         let stuck = now.is_stuck();
         let timed = match now.phase() {
-            Phase::Admitted | Phase::Starting | Phase::Repairing | Phase::Closing => true,
+            Phase::Admitted | Phase::Starting | Phase::Restarting | Phase::Repairing | Phase::Closing => true,
             Phase::Ending => !stuck,
-            Phase::Working | Phase::Finished | Phase::Discarded => false,
+            // A new worker has to last.
+            Phase::Working => self.restarts > 0 && self.armed.is_some(),
+            Phase::Finished | Phase::Discarded => false,
         };
         require(timed == self.armed.is_some(), "a phase has a timer exactly if it has a deadline")?;
         let fit = match (self.shown.0, self.shown.1) {
             (P::Active, W::Starting) => matches!(now.phase(), Phase::Admitted | Phase::Starting),
             (P::Active, W::Working) => now.phase() == Phase::Working && !self.degraded,
-            (P::Active, W::Degraded) => now.phase() == Phase::Working && self.degraded,
+            (P::Active, W::Degraded) => {
+                now.phase() == Phase::Restarting || (now.phase() == Phase::Working && self.degraded)
+            }
             (P::Active, W::Draining) => now.phase() == Phase::Ending,
             (P::Processing, W::Finalizing) => {
                 matches!(now.phase(), Phase::Ending | Phase::Repairing | Phase::Closing)

@@ -2,10 +2,15 @@
 
 use super::*;
 
-#[test]
+/// A session whose worker is still there.
+fn recovered(cause: Option<EndReason>) -> Life {
+    let left = Left { cause, worker: LeftWorker::Alive, unrepaired: false };
+    Life::recover(timeless(), MonoTime::default(), left)
+}
 
+#[test]
 fn a_recovered_session_whose_worker_ended_in_good_order_needs_no_repair() {
-    let life = Life::recover(timeless(), MonoTime::default(), None);
+    let life = recovered(None);
     let past = [Event::WorkerEnds(EndReason::Orphaned), Event::Released, Event::Accounted, Event::Exited];
     let (life, orders) = after(life, &past);
     assert!(orders.contains(&Action::JournalFinish));
@@ -15,7 +20,8 @@ fn a_recovered_session_whose_worker_ended_in_good_order_needs_no_repair() {
 #[test]
 fn a_recovered_session_whose_worker_is_gone_is_repaired() {
     for cause in [None, Some(EndReason::StopRequested)] {
-        let life = Life::recover(timeless(), MonoTime::default(), cause);
+        let left = Left { cause, worker: LeftWorker::Gone, unrepaired: false };
+        let life = Life::recover(timeless(), MonoTime::default(), left);
         let (life, orders) = after(life, &[Event::Exited]);
         assert!(orders.contains(&Action::ReleaseLeases) && orders.contains(&Action::Repair));
         assert_eq!(life.machine.cause(), cause.or(Some(EndReason::WorkerFailed)));
@@ -24,7 +30,7 @@ fn a_recovered_session_whose_worker_is_gone_is_repaired() {
 
 #[test]
 fn a_recovered_session_that_was_still_starting_ends_with_its_failed_start() {
-    let life = Life::recover(timeless(), MonoTime::default(), None);
+    let life = recovered(None);
     let (life, _) = after(life, &[Event::Linked, Event::StartFailed]);
     assert_eq!(life.machine.cause(), Some(EndReason::StartFailed));
     assert_eq!(life.machine.phase(), Phase::Ending);
@@ -32,7 +38,7 @@ fn a_recovered_session_that_was_still_starting_ends_with_its_failed_start() {
 
 #[test]
 fn a_recovered_abort_is_ordered_as_an_abort() {
-    let life = Life::recover(timeless(), MonoTime::default(), Some(EndReason::Aborted));
+    let life = recovered(Some(EndReason::Aborted));
     let (_, orders) = after(life, &[Event::Linked]);
     assert_eq!(orders, [Action::SendStop(StopMode::Abort)]);
 }

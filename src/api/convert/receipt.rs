@@ -129,6 +129,7 @@ fn gap_to_proto(gap: &Gap) -> proto::Gap {
             GapReason::Stalled => "stalled",
             GapReason::Lost => "lost",
             GapReason::Overrun => "overrun",
+            GapReason::Restart => "restart",
         }
         .to_owned(),
     }

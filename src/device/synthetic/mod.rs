@@ -127,6 +127,7 @@ impl Device for Synthetic {
             }
             Some(Fault::Vanish) => return Err(self.missing()),
             Some(Fault::Hang) => hang(),
+            Some(Fault::Panic) => panic!("a fault was ordered"),
             Some(Fault::Flood) => {
                 // The frame is due now, whatever the time: those after the flood follow from here.
                 self.begin = SystemClock.now() - self.time_of(self.number);

@@ -4,6 +4,11 @@
 //! ```text
 //!  Admitted ──journalled──► Starting ──every first frame──► Working
 //!     │                        │  │                            │
+//!     │                        │  │                            │ ▲
+//!     │                        │  │  reaped with restarts left, │ │ every first frame
+//!     │                        │  │                     silent  ▼ │
+//!     │                        │  │                        Restarting ──none left──► Repairing
+//!     │                        │  │                            │
 //!     │ stop          failure, │  │ stop, expiry,              │ stop, expiry, worker's own end,
 //!     │               deadline │  │ shutdown                   │ shutdown
 //!     │                        ▼  ▼                            ▼
@@ -17,6 +22,7 @@
 //!  Finished          a start that failed and that nobody stopped ends in Discarded instead
 //! ```
 
+mod restart;
 mod step;
 
 use std::time::Duration;
@@ -40,6 +46,12 @@ pub struct PhaseLimits {
     pub repair: Duration,
     /// For the journal to take the receipt.
     pub close: Duration,
+    /// The wait before the second start of a new worker in a row; each further one is twice as long.
+    pub backoff: Duration,
+    /// A new worker that has captured for this long has the restarts forgotten.
+    pub steady: Duration,
+    /// How many new workers in a row a session may have.
+    pub restarts: u8,
 }
 
 /// Where a session is.
@@ -51,6 +63,8 @@ pub enum Phase {
     Starting,
     /// It captures.
     Working,
+    /// Its worker has died or is being ended; a new one is waited for, or opens the devices.
+    Restarting,
     /// Its worker drains, or is being ended.
     Ending,
     /// Its worker is gone without an account; the files are being repaired.
@@ -61,6 +75,26 @@ pub enum Phase {
     Finished,
     /// It never was: its start failed and its id is free again.
     Discarded,
+}
+
+/// What an earlier daemon left of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Left {
+    /// The stop that was accepted.
+    pub cause: Option<EndReason>,
+    /// Whether its worker is still there.
+    pub worker: LeftWorker,
+    /// Workers before that one died, and what they left was not repaired yet.
+    pub unrepaired: bool,
+}
+
+/// What became of a worker while no daemon was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeftWorker {
+    /// It runs.
+    Alive,
+    /// It has ended.
+    Gone,
 }
 
 /// How hard a worker was told to end.
@@ -102,6 +136,8 @@ pub enum Event {
     Working,
     /// The worker could not start, and has given every device back.
     StartFailed,
+    /// The worker captures and has not been heard of for too long.
+    Silent,
     /// Some source delivers nothing, or all deliver again.
     Degraded(bool),
     /// Somebody or something ends the session.
@@ -212,8 +248,14 @@ pub struct Machine {
     stop_record: StopRecord,
     released: bool,
     accounted: bool,
-    /// The worker was reaped without an account.
+    /// The last worker was reaped without an account.
     died: bool,
+    /// New workers in a row.
+    restarts: u8,
+    /// A dead worker has left files that no repair has begun with.
+    unrepaired: bool,
+    /// A repair runs.
+    repairing: bool,
     deadline: Option<MonoTime>,
 }
 
@@ -237,18 +279,23 @@ impl Machine {
             released: false,
             accounted: false,
             died: false,
+            restarts: 0,
+            unrepaired: false,
+            repairing: false,
             deadline: Some(deadline),
         };
         (machine, vec![Action::JournalStart, Action::Publish, Action::Arm(deadline)])
     }
 
-    /// A session that an earlier daemon journalled as unfinished, with its worker still there or not
-    /// known to be; `cause` is the stop that was accepted. Feed what it did meanwhile, as far as that is
-    /// known ([`Event::WorkerEnds`], [`Event::Released`], [`Event::Accounted`]), and
-    /// [`Event::Exited`] if it is gone.
-    pub fn recover(limits: PhaseLimits, now: MonoTime, cause: Option<EndReason>) -> (Self, Vec<Action>) {
+    /// A session that an earlier daemon journalled as unfinished. Feed what it did meanwhile, as far as
+    /// that is known ([`Event::WorkerEnds`], [`Event::Released`], [`Event::Accounted`]), and
+    /// [`Event::Exited`] if its worker is gone: what nobody has seen die is not begun anew.
+    pub fn recover(limits: PhaseLimits, now: MonoTime, left: Left) -> (Self, Vec<Action>) {
         let (mut machine, _) = Self::admit(limits, now);
+        let Left { cause, worker, unrepaired } = left;
         machine.worker = true;
+        machine.restarts = if worker == LeftWorker::Alive { 0 } else { limits.restarts };
+        machine.unrepaired = unrepaired;
         machine.start_answered = true;
         machine.kept = true;
         machine.cause = cause;
@@ -298,6 +345,11 @@ impl Machine {
         self.force == Force::Stuck && self.worker
     }
 
+    /// Whether the worker, which is still there, is being ended so that a new one can go on.
+    pub fn is_being_replaced(&self) -> bool {
+        self.phase == Phase::Restarting && self.worker && self.force > Force::Asked
+    }
+
     /// Whether it is over.
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Finished | Phase::Discarded)
@@ -316,8 +368,8 @@ impl Machine {
     pub fn worker_state(&self) -> WorkerState {
         match self.phase {
             Phase::Admitted | Phase::Starting => WorkerState::Starting,
-            Phase::Working if self.degraded => WorkerState::Degraded,
-            Phase::Working => WorkerState::Working,
+            Phase::Working if !self.degraded => WorkerState::Working,
+            Phase::Working | Phase::Restarting => WorkerState::Degraded,
             Phase::Ending if !self.released => WorkerState::Draining,
             Phase::Ending | Phase::Repairing | Phase::Closing => WorkerState::Finalizing,
             Phase::Finished | Phase::Discarded => self.final_worker_state(),

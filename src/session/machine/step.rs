@@ -19,8 +19,9 @@ impl Machine {
             Event::LaunchFailed => self.on_launch_failed(now, &mut todo),
             Event::Linked => self.on_linked(&mut todo),
             Event::LinkLost => self.linked = false,
-            Event::Working => self.on_working(&mut todo),
+            Event::Working => self.on_working(now, &mut todo),
             Event::StartFailed => self.on_start_failed(now, &mut todo),
+            Event::Silent => self.on_silent(now, &mut todo),
             Event::Degraded(degraded) => self.degraded = degraded,
             Event::StopRequested { reason, mode, drain } => {
                 let deadline = now + drain.unwrap_or(self.limits.drain);
@@ -58,7 +59,7 @@ impl Machine {
 
     /// Without a process there are no files that a repair could find.
     fn on_launch_failed(&mut self, now: MonoTime, todo: &mut Vec<Action>) {
-        self.accounted |= self.worker;
+        self.accounted |= self.worker && matches!(self.phase, Phase::Starting | Phase::Ending);
         self.on_exited(now, todo);
     }
 
@@ -69,11 +70,22 @@ impl Machine {
         }
     }
 
-    fn on_working(&mut self, todo: &mut Vec<Action>) {
-        if self.phase == Phase::Starting {
-            self.phase = Phase::Working;
-            self.disarm(todo);
-            self.answer_start(StartOutcome::Working, todo);
+    fn on_working(&mut self, now: MonoTime, todo: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Starting => {
+                self.phase = Phase::Working;
+                self.disarm(todo);
+                self.answer_start(StartOutcome::Working, todo);
+            }
+            // One that is being ended already doesn't count.
+            Phase::Restarting if self.worker && self.force == Force::Asked => {
+                self.phase = Phase::Working;
+                self.arm(now + self.limits.steady, todo);
+                self.repair_if_due(todo);
+            }
+            // One that was taken up says so again: now it is known which files are its own.
+            Phase::Working => self.repair_if_due(todo),
+            _ => {}
         }
     }
 
@@ -88,6 +100,10 @@ impl Machine {
                 self.arm(now + self.limits.term, todo);
             }
             Phase::Working => self.on_worker_ends(EndReason::StartFailed, now, todo),
+            // Its exit is waited for; then it is tried again.
+            Phase::Restarting if self.worker && self.force == Force::Asked => {
+                self.arm(now + self.limits.term, todo);
+            }
             Phase::Ending => self.accounted = true,
             _ => {}
         }
@@ -111,11 +127,19 @@ impl Machine {
                 self.release(todo);
                 self.close(now, todo);
             }
-            Phase::Starting | Phase::Working => {
+            Phase::Restarting if !self.worker => {
+                self.died = true;
+                self.release(todo);
+                self.journal_stop(todo);
+                self.repair_and_close(now, todo);
+            }
+            Phase::Starting | Phase::Working | Phase::Restarting => {
                 self.phase = Phase::Ending;
                 self.order_stop(todo);
                 self.journal_stop(todo);
-                self.arm(deadline, todo);
+                if self.force == Force::Asked {
+                    self.arm(deadline, todo);
+                }
                 self.answer_start(StartOutcome::Stopped, todo);
             }
             Phase::Ending => {
@@ -141,7 +165,9 @@ impl Machine {
     }
 
     fn on_worker_ends(&mut self, reason: EndReason, now: MonoTime, todo: &mut Vec<Action>) {
-        if matches!(self.phase, Phase::Starting | Phase::Working) {
+        // A new worker that is being ended says why it ends, which is not why the session would.
+        let told = self.phase == Phase::Restarting && self.worker && self.force == Force::Asked;
+        if told || matches!(self.phase, Phase::Starting | Phase::Working) {
             self.kept = true;
             self.cause.get_or_insert(reason);
             self.phase = Phase::Ending;
@@ -181,25 +207,17 @@ impl Machine {
                 self.discard(todo);
             }
             Phase::Ending if self.cause == Some(EndReason::StartFailed) && !self.kept => self.discard(todo),
-            Phase::Working | Phase::Ending => {
+            Phase::Working | Phase::Restarting if self.restarts < self.limits.restarts => {
+                self.restart(now, todo);
+            }
+            Phase::Working | Phase::Restarting | Phase::Ending => {
                 self.cause.get_or_insert(EndReason::WorkerFailed);
+                self.died = !self.accounted;
+                self.unrepaired |= self.died;
                 self.release(todo);
-                if self.accounted {
-                    self.close(now, todo);
-                } else {
-                    self.died = true;
-                    self.phase = Phase::Repairing;
-                    todo.push(Action::Repair);
-                    self.arm(now + self.limits.repair, todo);
-                }
+                self.repair_and_close(now, todo);
             }
             _ => {}
-        }
-    }
-
-    fn on_repaired(&mut self, now: MonoTime, todo: &mut Vec<Action>) {
-        if self.phase == Phase::Repairing {
-            self.close(now, todo);
         }
     }
 
@@ -225,16 +243,20 @@ impl Machine {
             }
             Phase::Ending => self.harder(now, todo),
             Phase::Repairing => {
+                self.repairing = false;
                 todo.push(Action::CancelRepair);
                 self.close(now, todo);
             }
             Phase::Closing => self.finish(todo),
-            Phase::Working | Phase::Finished | Phase::Discarded => self.disarm(todo),
+            Phase::Working => self.on_steady(todo),
+            Phase::Restarting if self.worker => self.harder(now, todo),
+            Phase::Restarting => self.launch_anew(now, todo),
+            Phase::Finished | Phase::Discarded => self.disarm(todo),
         }
     }
 
     /// The worker missed its deadline: the next step of the ladder.
-    fn harder(&mut self, now: MonoTime, todo: &mut Vec<Action>) {
+    pub(super) fn harder(&mut self, now: MonoTime, todo: &mut Vec<Action>) {
         match self.force {
             Force::Asked => {
                 self.force = Force::Terminated;
@@ -248,6 +270,7 @@ impl Machine {
             }
             Force::Killed => {
                 self.force = Force::Stuck;
+                self.give_up_restarting(todo);
                 self.disarm(todo);
                 self.answer_start(StartOutcome::Failed, todo);
                 todo.push(Action::AnswerStuck);
@@ -264,7 +287,7 @@ impl Machine {
         self.answer_start(StartOutcome::Failed, todo);
     }
 
-    fn close(&mut self, now: MonoTime, todo: &mut Vec<Action>) {
+    pub(super) fn close(&mut self, now: MonoTime, todo: &mut Vec<Action>) {
         self.phase = Phase::Closing;
         todo.push(Action::JournalFinish);
         self.arm(now + self.limits.close, todo);
@@ -290,14 +313,14 @@ impl Machine {
         }
     }
 
-    fn journal_stop(&mut self, todo: &mut Vec<Action>) {
+    pub(super) fn journal_stop(&mut self, todo: &mut Vec<Action>) {
         if self.stop_record == StopRecord::Absent {
             self.stop_record = StopRecord::Asked;
             todo.push(Action::JournalStop);
         }
     }
 
-    fn release(&mut self, todo: &mut Vec<Action>) {
+    pub(super) fn release(&mut self, todo: &mut Vec<Action>) {
         if !std::mem::replace(&mut self.released, true) {
             todo.push(Action::ReleaseLeases);
             self.answer_released(todo);
@@ -318,12 +341,12 @@ impl Machine {
         }
     }
 
-    fn arm(&mut self, deadline: MonoTime, todo: &mut Vec<Action>) {
+    pub(super) fn arm(&mut self, deadline: MonoTime, todo: &mut Vec<Action>) {
         self.deadline = Some(deadline);
         todo.push(Action::Arm(deadline));
     }
 
-    fn disarm(&mut self, todo: &mut Vec<Action>) {
+    pub(super) fn disarm(&mut self, todo: &mut Vec<Action>) {
         if self.deadline.take().is_some() {
             todo.push(Action::Disarm);
         }

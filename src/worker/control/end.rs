@@ -33,7 +33,7 @@ impl Control {
     /// Tells a daemon that has come since what was said to the one before.
     pub(super) fn tell_again(&mut self) {
         if self.recording {
-            self.connection.tell(Body::Working(Working { origin: self.origin.nanos() }));
+            self.tell_working();
         }
         if let Some(ending) = self.ending.clone() {
             self.connection.tell(Body::Ending(ending));
@@ -41,6 +41,12 @@ impl Control {
         if self.released_at.is_some() {
             self.tell_released();
         }
+    }
+
+    /// Packets are being recorded.
+    pub(super) fn tell_working(&mut self) {
+        let (origin, first_segment) = (self.origin.nanos(), self.first_segment);
+        self.connection.tell(Body::Working(Working { origin, first_segment }));
     }
 
     pub(super) fn order_stop(&mut self, at: MonoTime) {

@@ -26,12 +26,10 @@ use super::record;
 use super::report::Reports;
 use super::sources::Sources;
 use super::stop::StopOrder;
-use crate::clock::{Clock, MonoTime, SystemClock};
+use crate::clock::{Anchor, Clock, MonoTime, SystemClock};
 use crate::device::Wake;
 use crate::link::WorkerSettings;
-use crate::link::message::{
-    Ending, Opened, StartFailed, Stop, ToWorker, Working, from_worker::Body, to_worker,
-};
+use crate::link::message::{Ending, Opened, StartFailed, Stop, ToWorker, from_worker::Body, to_worker};
 use crate::media::{Queue, QueueLimits};
 use crate::recording::{Ledger, Recorder, RecorderSettings};
 use crate::session::{EndReason, SessionId};
@@ -102,8 +100,10 @@ struct Control {
     all_lost_since: Option<MonoTime>,
     failed: bool,
     failure: Option<StartFailed>,
-    /// The beginning of the media.
+    /// The beginning of the session's media.
     origin: MonoTime,
+    /// Number of this worker's first file.
+    first_segment: u32,
     stop_ordered_at: Option<MonoTime>,
     /// What was said of the end, to be said again to a daemon that comes later.
     ending: Option<Ending>,
@@ -113,7 +113,7 @@ struct Control {
 impl Control {
     fn begin(settings: WorkerSettings, connection: Connection, events: SyncSender<Event>) -> Self {
         let limits = QueueLimits { packets_max: QUEUE_PACKETS_MAX, bytes_max: settings.queue_bytes_max };
-        let anchor = (SystemClock.now(), SystemClock.wall());
+        let anchor = settings.anchor.unwrap_or_else(|| Anchor::now(&SystemClock));
         let sources = settings.sources.iter().map(|source| {
             let device = &source.device;
             (source.id.clone(), device.media, format!("{} ({})", device.label, device.key))
@@ -131,6 +131,7 @@ impl Control {
             failed: false,
             failure: None,
             origin: MonoTime::default(),
+            first_segment: 1,
             stop_ordered_at: None,
             ending: None,
             released_at: None,
@@ -141,9 +142,13 @@ impl Control {
     }
 
     fn run(mut self, inbox: &Receiver<Event>) -> ExitCode {
-        if let Err(error) = Recorder::prepare(&self.recorder_settings()) {
-            self.fail_start(error.reason(), None, &chain(&error));
-        } else if let Err(error) = self.start_capture() {
+        match Recorder::prepare(&self.recorder_settings()) {
+            Ok(number) => self.first_segment = number,
+            Err(error) => self.fail_start(error.reason(), None, &chain(&error)),
+        }
+        if self.stage == Stage::Starting
+            && let Err(error) = self.start_capture()
+        {
             self.fail_start(
                 "OUT_OF_RESOURCES",
                 None,
@@ -289,15 +294,15 @@ impl Control {
     /// Every source has delivered: the file begins with the earliest of them.
     fn start_recording(&mut self) {
         match self.record_from(self.sources.origin()) {
-            Ok(origin) => {
+            Ok(()) => {
                 self.stage = Stage::Working;
-                self.connection.tell(Body::Working(Working { origin: origin.nanos() }));
+                self.tell_working();
             }
             Err(error) => self.fail_start(error.reason(), None, &chain(&error)),
         }
     }
 
-    fn record_from(&mut self, origin: Option<MonoTime>) -> Result<MonoTime, crate::recording::RecordError> {
+    fn record_from(&mut self, origin: Option<MonoTime>) -> Result<(), crate::recording::RecordError> {
         let origin = origin.unwrap_or_else(|| SystemClock.now());
         let settings = self.recorder_settings();
         let tracks = self.sources.tracks(&self.settings.sources);
@@ -310,8 +315,9 @@ impl Control {
             }
         })?;
         self.recording = true;
-        self.origin = origin;
-        Ok(origin)
+        self.origin = self.settings.origin.unwrap_or(origin);
+        self.ledger.begin(self.origin);
+        Ok(())
     }
 
     fn recorder_settings(&self) -> RecorderSettings {
@@ -325,6 +331,8 @@ impl Control {
             group: settings.group,
             segment: settings.segment,
             sync_interval: settings.sync_interval,
+            resumed: settings.resumed,
+            first_segment: self.first_segment,
         }
     }
 }
