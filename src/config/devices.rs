@@ -190,6 +190,7 @@ fn faults(table: &Table<'_>) -> Result<Vec<FaultOrder>, ConfigError> {
         ("vanish", Fault::Vanish),
         ("flood", Fault::Flood),
         ("hang", Fault::Hang),
+        ("slow", Fault::Slow),
         ("panic", Fault::Panic),
     ];
     let count_max = u64::try_from(i64::MAX).expect("a positive number");

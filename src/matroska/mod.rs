@@ -23,6 +23,7 @@
 //! Element names, ids and rules are those of RFC 9559 (Matroska) and RFC 8794 (EBML). One tick is 100 µs.
 
 mod cues;
+mod cut;
 mod ebml;
 mod error;
 mod header;
@@ -38,6 +39,7 @@ mod window;
 mod writer;
 
 pub use cues::Cue;
+pub use cut::{Cut, cut_after};
 pub use error::Error;
 pub use header::{AudioFormat, Codec, Header, Track};
 pub use parse::Info;

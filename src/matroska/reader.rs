@@ -279,6 +279,12 @@ impl<R: Read + Seek> Reader<R> {
         Ok(Some(skipped))
     }
 
+    /// Whether the element at `start` is a SimpleBlock.
+    pub(super) fn is_simple(&mut self, start: u64) -> Result<bool, Error> {
+        let id = u8::try_from(ebml::id::SIMPLE_BLOCK).expect("its id has one byte");
+        Ok(self.window.peek(start, 1)?.first() == Some(&id))
+    }
+
     /// Replaces what is in `out` with a block's payload.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use super::cues::{Candidate, CueList};
 use super::ebml::{self, id};
 use super::error::Error;
-use super::header::{self, Header, Layout, Track};
+use super::header::{self, Codec, Header, Layout, Track};
 use super::tags::Tag;
 use super::tail;
 use super::tally::{self, Tally};
@@ -75,6 +75,11 @@ struct OpenCluster {
 }
 
 impl Writer {
+    /// How the packets of `track` are encoded.
+    pub fn codec(&self, track: TrackNumber) -> Option<&Codec> {
+        self.tracks.iter().find(|known| known.number == track).map(|known| &known.codec)
+    }
+
     /// A new file, and the bytes it begins with: a multiple of
     /// [`HEADER_ALIGN_BYTES`](super::HEADER_ALIGN_BYTES).
     ///

@@ -21,8 +21,10 @@ pub struct QueueLimits {
 pub enum Pushed {
     /// It is in the queue.
     Taken,
-    /// The queue is full, or closed: the packet is given back.
-    Refused(Packet),
+    /// The queue is full: the packet is given back.
+    Full(Packet),
+    /// The queue is closed: the packet is given back.
+    Closed(Packet),
 }
 
 /// What a pop found.
@@ -61,8 +63,11 @@ impl Queue {
     pub fn push(&self, packet: Packet) -> Pushed {
         let mut inner = self.lock();
         let bytes = inner.bytes + packet.payload.len();
-        if inner.closed || inner.packets.len() >= self.limits.packets_max || bytes > self.limits.bytes_max {
-            return Pushed::Refused(packet);
+        if inner.closed {
+            return Pushed::Closed(packet);
+        }
+        if inner.packets.len() >= self.limits.packets_max || bytes > self.limits.bytes_max {
+            return Pushed::Full(packet);
         }
         inner.bytes = bytes;
         inner.packets.push_back(packet);
@@ -113,5 +118,55 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no holder of this lock can panic")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::MonoTime;
+
+    fn packet(payload_bytes: usize) -> Packet {
+        let at = MonoTime::default();
+        Packet { source: 0, timestamp: at, end: at, units: 1, payload: vec![0; payload_bytes] }
+    }
+
+    fn queue(packets_max: usize, bytes_max: usize) -> Queue {
+        Queue::new(QueueLimits { packets_max, bytes_max })
+    }
+
+    #[test]
+    fn a_full_queue_gives_the_newest_packet_back_and_takes_more_once_it_was_emptied() {
+        for queue in [queue(2, 1000), queue(1000, 25)] {
+            assert!(matches!(queue.push(packet(10)), Pushed::Taken));
+            assert!(matches!(queue.push(packet(10)), Pushed::Taken));
+            assert!(matches!(queue.push(packet(11)), Pushed::Full(packet) if packet.payload.len() == 11));
+            let mut popped = VecDeque::new();
+            assert_eq!(queue.pop_all(&mut popped, Duration::ZERO), Popped::Packets);
+            assert_eq!((popped.len(), queue.len()), (2, 0));
+            assert!(matches!(queue.push(packet(11)), Pushed::Taken));
+        }
+    }
+
+    #[test]
+    fn a_closed_queue_takes_nothing_and_gives_out_what_it_holds() {
+        let queue = queue(9, 1000);
+        assert!(matches!(queue.push(packet(1)), Pushed::Taken));
+        queue.close();
+        assert!(matches!(queue.push(packet(1)), Pushed::Closed(_)));
+        let mut popped = VecDeque::new();
+        assert_eq!(queue.pop_all(&mut popped, Duration::ZERO), Popped::Packets);
+        assert_eq!(queue.pop_all(&mut popped, Duration::ZERO), Popped::End);
+        assert_eq!(popped.len(), 1);
+    }
+
+    #[test]
+    fn a_discarded_queue_is_empty_and_closed() {
+        let queue = queue(9, 1000);
+        assert!(matches!(queue.push(packet(1)), Pushed::Taken));
+        queue.discard();
+        assert!(queue.is_empty());
+        assert!(matches!(queue.push(packet(1)), Pushed::Closed(_)));
+        assert_eq!(queue.pop_all(&mut VecDeque::new(), Duration::ZERO), Popped::End);
     }
 }

@@ -92,12 +92,43 @@ impl Ledger {
         self.entry(source).account.receipt.corrupt += 1;
     }
 
-    /// `units` that were captured found no room in the queue.
-    pub fn dropped(&self, source: usize, units: u64) {
+    /// `units` that were captured found no room in the queue; tells whether they are the first ones.
+    pub fn dropped(&self, source: usize, units: u64) -> bool {
         let mut entry = self.entry(source);
-        if !entry.settled {
-            entry.account.receipt.dropped += units;
+        if entry.settled {
+            return false;
         }
+        let first = entry.account.receipt.dropped == 0;
+        entry.account.receipt.dropped += units;
+        first
+    }
+
+    /// `units` were captured after the stop, which was heard of late: they don't count.
+    pub fn retract(&self, source: usize, units: u64) {
+        let receipt = &mut self.entry(source).account.receipt;
+        receipt.captured = receipt.captured.saturating_sub(units);
+    }
+
+    /// As [`Ledger::retract`], for units that were in a file and are taken out of it.
+    pub fn retract_written(&self, source: usize, units: u64) {
+        let receipt = &mut self.entry(source).account.receipt;
+        receipt.captured = receipt.captured.saturating_sub(units);
+        receipt.written = receipt.written.saturating_sub(units);
+    }
+
+    /// What was captured after the stop doesn't count: `last` and `end` are the last packet's.
+    pub fn ends_at(&self, source: usize, last: MonoTime, end: MonoTime) {
+        let wall = self.wall_at(last);
+        let mut entry = self.entry(source);
+        if entry.account.receipt.last_timestamp.is_some_and(|told| told > wall) {
+            entry.account.receipt.last_timestamp = Some(wall);
+            entry.end = entry.end.min(Some(end));
+        }
+    }
+
+    /// When the last frame of a source ends.
+    pub fn end(&self, source: usize) -> Option<MonoTime> {
+        self.entry(source).end
     }
 
     /// `units` that were captured will not become durable.
@@ -110,7 +141,10 @@ impl Ledger {
 
     /// `samples` of silence were filled in.
     pub fn filled(&self, source: usize, samples: u64) {
-        self.entry(source).account.receipt.filled += samples;
+        let mut entry = self.entry(source);
+        if !entry.settled {
+            entry.account.receipt.filled += samples;
+        }
     }
 
     /// `units` that were captured are durable.
@@ -120,7 +154,15 @@ impl Ledger {
 
     /// A source delivered nothing for a while.
     pub fn gap(&self, source: usize, gap: Gap) {
-        self.entry(source).account.receipt.add_gap(gap);
+        let mut entry = self.entry(source);
+        if !entry.settled {
+            entry.account.receipt.add_gap(gap);
+        }
+    }
+
+    /// The device of a source hangs at the end: what it may still bring changes nothing.
+    pub fn give_up(&self, source: usize) {
+        self.entry(source).settled = true;
     }
 
     /// A source is in a new state; tells whether it is another one.

@@ -7,6 +7,7 @@ mod recorder;
 mod repair;
 mod segment;
 mod sync;
+mod units;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! The recorder of a session: one segment after the other, each with a track per source.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::num::NonZeroU64;
 use std::os::unix::fs::DirBuilderExt;
@@ -17,6 +18,9 @@ use crate::media::Packet;
 
 /// A packet may be this much older than the first one of its file.
 const SLACK: Duration = Duration::from_millis(500);
+/// A source that is behind is waited for so long before a new file is begun: what it still brings has to go
+/// where its time is. Silence isn't filled in for longer, so that nothing older comes.
+const LAGGARD_WAIT: Duration = Duration::from_secs(60);
 
 /// How and where a session is recorded.
 #[derive(Clone, Debug)]
@@ -66,6 +70,10 @@ pub struct Recorder {
     zero: MonoTime,
     number: u32,
     bytes_before: u64,
+    /// Timestamp and end of the last packet of each source that was written.
+    last: BTreeMap<usize, (MonoTime, MonoTime)>,
+    /// The latest timestamp in the file before the present one.
+    full_until: Option<MonoTime>,
     /// A file could not be finished: the daemon has to repair and count what there is.
     failed: bool,
 }
@@ -83,7 +91,18 @@ impl Recorder {
     ) -> Result<Self, RecordError> {
         let number = settings.first_segment;
         let segment = create(&settings, &tracks, &ledger, origin, number, 0)?;
-        Ok(Self { settings, tracks, ledger, segment, zero: origin, number, bytes_before: 0, failed: false })
+        Ok(Self {
+            settings,
+            tracks,
+            ledger,
+            segment,
+            zero: origin,
+            number,
+            bytes_before: 0,
+            last: BTreeMap::new(),
+            full_until: None,
+            failed: false,
+        })
     }
 
     /// Makes the session's directory, or finds it there: empty, or with the files of an earlier worker. A
@@ -125,13 +144,37 @@ impl Recorder {
         if let Some(error) = self.segment.sync_error() {
             return Err(error);
         }
-        if packet.timestamp.since(self.zero) >= self.settings.segment {
+        let age = packet.timestamp.since(self.zero);
+        let due = age >= self.settings.segment && !self.is_waiting(packet.timestamp);
+        if due || age >= self.settings.segment + LAGGARD_WAIT {
             self.rotate(packet.timestamp)?;
         }
+        if self.zero.since(packet.timestamp) > SLACK {
+            self.refuse(packet);
+            return Ok(());
+        }
+        self.last.insert(packet.source, (packet.timestamp, packet.end));
         let track = track_number(packet.source);
         let timestamp = self.relative(packet.timestamp);
         let end = self.relative(packet.end);
         self.segment.write(track, timestamp, end, packet)
+    }
+
+    /// Whether a source is so far behind `next` that a file that begins there would be too late for it.
+    fn is_waiting(&self, next: MonoTime) -> bool {
+        let behind = self.last.values().map(|(_, end)| next.since(*end));
+        behind.into_iter().any(|behind| behind > SLACK && behind < LAGGARD_WAIT)
+    }
+
+    /// The file that this packet belongs into is finished.
+    fn refuse(&self, packet: &Packet) {
+        self.ledger.lost(packet.source, packet.units);
+        self.ledger.warn("some of what a source delivered came too late for its file".to_owned());
+    }
+
+    /// A packet that was captured after the stop is not written, and doesn't count.
+    pub fn retract(&self, packet: &Packet) {
+        self.ledger.retract(packet.source, packet.units);
     }
 
     /// The error that the background sync has met since the last packet.
@@ -142,19 +185,51 @@ impl Recorder {
         self.segment.sync_error().map_or(Ok(()), Err)
     }
 
-    /// Finishes the last file; everything is durable when it returns.
+    /// Finishes the last file; everything is durable when it returns, and nothing that is stamped later than
+    /// `stop` is in it.
     ///
     /// # Errors
     /// The disk failed; what was durable before still is.
-    pub fn finish(self) -> Result<(), RecordError> {
+    pub fn finish(mut self, stop: Option<MonoTime>) -> Result<(), RecordError> {
         if self.failed {
             let source = std::io::Error::other("an earlier file of the session could not be finished");
             return Err(RecordError::Io { doing: "finish", path: self.settings.dir, source });
         }
+        let removed = stop.map_or(Ok(Vec::new()), |stop| self.cut_after(stop))?;
         let tags = gap_tags(&self.ledger);
         let file = self.segment.finish(&tags)?;
         self.ledger.file(file);
+        for (track, units) in removed {
+            self.ledger.retract_written(source_of(track), units);
+        }
         Ok(())
+    }
+
+    /// A stop that was heard of late: what was written since it was asked for is taken out again.
+    fn cut_after(&mut self, stop: MonoTime) -> Result<Vec<(TrackNumber, u64)>, RecordError> {
+        if self.full_until.is_some_and(|until| until > stop) {
+            self.ledger.warn(
+                "the stop came late: the file before the last holds more than was asked for".to_owned(),
+            );
+        }
+        let mut removed = Vec::new();
+        if self.last.values().any(|(timestamp, _)| *timestamp > stop) {
+            let cut = self.segment.cut_after(self.relative(stop))?;
+            tracing::warn!(
+                packets = cut.removed.len(),
+                "the stop came late: what was captured after it is taken out"
+            );
+            removed = cut.removed;
+            self.last = cut
+                .last
+                .into_iter()
+                .map(|(track, last, end)| (source_of(track), (self.zero + last, self.zero + end)))
+                .collect();
+        }
+        for (source, (last, end)) in &self.last {
+            self.ledger.ends_at(*source, *last, *end);
+        }
+        Ok(removed)
     }
 
     fn rotate(&mut self, next: MonoTime) -> Result<(), RecordError> {
@@ -170,6 +245,7 @@ impl Recorder {
             self.failed = true;
         })?;
         self.ledger.file(file);
+        self.full_until = self.last.values().map(|(timestamp, _)| *timestamp).max();
         self.number += 1;
         self.zero = zero;
         Ok(())
@@ -222,6 +298,10 @@ fn mkv_track(track: &TrackSettings) -> Track {
         source_id: track.source_id.clone(),
         codec: track.codec.clone(),
     }
+}
+
+fn source_of(track: TrackNumber) -> usize {
+    usize::from(track.get()) - 1
 }
 
 fn track_number(source: usize) -> TrackNumber {

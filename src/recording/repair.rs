@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::segment::sync_dir;
+use super::segment::{hash_of, sync_dir};
 use super::segment_number;
+use super::units::units;
 use crate::clock::WallTime;
 use crate::link::RepairedFile;
 use crate::matroska::{self, Codec, Next, Reader, RepairPlan, SOURCE_ID, Tag, TagTarget, Tally, TrackNumber};
@@ -95,12 +96,10 @@ fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairE
     let (units, ends) = count(&mut reader).map_err(media)?;
     let first = plan.tallies.iter().filter_map(|tally| tally.first).min().unwrap_or_default();
     let length_ns = plan.duration_ns.saturating_sub(u64::try_from(first.ns()).unwrap_or(0));
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path).map_err(io)?).map_err(io)?;
     let file = MediaFile {
         path: path.display().to_string(),
         bytes: plan.file_bytes,
-        blake3: hasher.finalize().to_hex().to_string(),
+        blake3: hash_of(path).map_err(io)?.to_hex().to_string(),
         duration_seconds: Duration::from_nanos(length_ns).as_secs_f64(),
         // A repair that nobody heard of is told by the file.
         repaired: !plan.is_empty() || reader.tags().contains(&mark),
@@ -136,17 +135,11 @@ fn count(
     while let Next::Block(block) = reader.next_block()? {
         let Some(at) = tracks.iter().position(|(number, _)| *number == block.track) else { continue };
         tallies[at].add(block.timestamp, block.payload_bytes);
-        counts[at] += match &tracks[at].1 {
-            Codec::Flac { .. } => {
-                reader.payload(&block, &mut payload)?;
-                flac_samples(&payload).unwrap_or(0)
-            }
-            Codec::Pcm { audio } => {
-                let sample_bytes = u64::from(audio.channels) * u64::from(audio.bits.div_ceil(8));
-                block.payload_bytes / sample_bytes.max(1)
-            }
-            _ => 1,
-        };
+        let codec = &tracks[at].1;
+        if matches!(codec, Codec::Flac { .. }) {
+            reader.payload(&block, &mut payload)?;
+        }
+        counts[at] += units(codec, block.payload_bytes, &payload);
     }
     let source_of = |number| {
         let own = |tag: &&matroska::Tag| tag.target == TagTarget::Track(number) && tag.name == SOURCE_ID;
@@ -159,20 +152,4 @@ fn count(
         .filter_map(|tally| Some((source_of(tally.track), zero? + Duration::from_nanos(tally.end_ns()))));
     let ends = ends.collect();
     Ok((tracks.iter().zip(counts).map(|((number, _), count)| (source_of(*number), count)).collect(), ends))
-}
-
-/// Samples (per channel) of a FLAC frame, from its header (RFC 9639, section 9.1.1).
-fn flac_samples(frame: &[u8]) -> Option<u64> {
-    let code = u32::from(frame.get(2)? >> 4);
-    // The coded number that stands before an explicit block size has as many bytes as UTF-8 would.
-    let number_bytes = (frame.get(4)?.leading_ones() as usize).max(1);
-    let explicit = |at: usize| frame.get(4 + number_bytes + at).copied().map(u64::from);
-    match code {
-        1 => Some(192),
-        2..=5 => Some(576 << (code - 2)),
-        6 => Some(explicit(0)? + 1),
-        7 => Some((explicit(0)? << 8 | explicit(1)?) + 1),
-        8..=15 => Some(256 << (code - 8)),
-        _ => None,
-    }
 }

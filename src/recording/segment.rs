@@ -2,8 +2,8 @@
 //! disk can't keep a file from being finished.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, IoSlice, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
+use std::io::{self, BufReader, IoSlice, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::hash::FileHash;
 use super::ledger::Ledger;
 use super::sync::{Appended, Syncer};
+use super::units;
 use super::{RecordError, RecorderSettings};
 use crate::matroska::{self, Header, Patch, Tag, Writer};
 use crate::media::Packet;
@@ -39,6 +40,16 @@ pub(super) struct Segment {
     media: Option<(matroska::Timestamp, matroska::Timestamp)>,
     /// A write has failed half way: the file's end is not what the writer thinks.
     torn: bool,
+    /// Blocks were taken out: the hash that was built is not the file's.
+    cut: bool,
+}
+
+/// What was taken out of a file, and where it ends now.
+pub(super) struct CutAway {
+    /// Units of each packet that was taken out.
+    pub(super) removed: Vec<(matroska::TrackNumber, u64)>,
+    /// For each track that still holds something, the last packet's time and end since the file's zero.
+    pub(super) last: Vec<(matroska::TrackNumber, Duration, Duration)>,
 }
 
 impl Segment {
@@ -86,7 +97,7 @@ impl Segment {
             Syncer::start(Arc::clone(&file), Arc::clone(ledger), bytes_before, settings.sync_interval)
                 .map_err(failed("start syncing"))?;
         let (hash, reserved, media) = (FileHash::default(), Some(0), None);
-        let mut segment = Self { path, file, writer, hash, syncer, reserved, media, torn: false };
+        let mut segment = Self { path, file, writer, hash, syncer, reserved, media, torn: false, cut: false };
         segment.reserve(bytes.len() as u64 + RESERVE_BYTES)?;
         segment.append(&bytes, &[])?;
         segment.syncer.appended(bytes.len() as u64, None);
@@ -138,6 +149,34 @@ impl Segment {
         Ok(())
     }
 
+    /// Takes out what is stamped later than `last`: it is gone from the disk once the file is finished.
+    pub(super) fn cut_after(&mut self, last: matroska::Timestamp) -> Result<CutAway, RecordError> {
+        let failed = |error| RecordError::io("cut", &self.path, error);
+        let file = File::open(&self.path).map_err(failed)?;
+        let cut = matroska::cut_after(BufReader::new(&file), last)
+            .map_err(|source| RecordError::Media { path: self.path.clone(), source })?;
+        let mut removed = Vec::new();
+        for block in &cut.removed {
+            let Some(codec) = self.writer.codec(block.track) else { continue };
+            let mut head = [0; units::HEAD_BYTES];
+            let length = head.len().min(usize::try_from(block.payload_bytes).unwrap_or(head.len()));
+            file.read_exact_at(&mut head[..length], block.offset).map_err(failed)?;
+            removed.push((block.track, units::units(codec, block.payload_bytes, &head[..length])));
+        }
+        let write = |patch: &Patch| self.file.write_all_at(&patch.bytes, patch.offset);
+        cut.patches.iter().try_for_each(write).map_err(failed)?;
+        let first = cut.kept.iter().filter_map(|tally| tally.first).min();
+        let end = cut.kept.iter().map(matroska::Tally::end_ns).max().unwrap_or(0);
+        let end = matroska::Timestamp::from_ns(i64::try_from(end).unwrap_or(i64::MAX));
+        self.media = first.map(|first| (first, end));
+        self.cut = true;
+        let after = |at: matroska::Timestamp| Duration::from_nanos(u64::try_from(at.ns()).unwrap_or(0));
+        let last = |tally: &matroska::Tally| {
+            Some((tally.track, after(tally.last?), Duration::from_nanos(tally.end_ns())))
+        };
+        Ok(CutAway { removed, last: cut.kept.iter().filter_map(last).collect() })
+    }
+
     /// Finishes the file: its end, its patches, everything durable, the directory too.
     pub(super) fn finish(mut self, tags: &[Tag]) -> Result<MediaFile, RecordError> {
         let path = self.path.clone();
@@ -165,10 +204,11 @@ impl Segment {
         self.file.set_len(finish.file_bytes).map_err(failed("trim"))?;
         self.syncer.finish().map_err(failed("sync"))?;
         sync_dir(path.parent().unwrap_or(Path::new("/")))?;
+        let hash = if self.cut { hash_of(&path).map_err(failed("read"))? } else { self.hash.finish() };
         Ok(MediaFile {
             path: path.display().to_string(),
             bytes: finish.file_bytes,
-            blake3: self.hash.finish().to_hex().to_string(),
+            blake3: hash.to_hex().to_string(),
             duration_seconds: Duration::from_nanos(u64::try_from(last.ns() - first.ns()).unwrap_or(0))
                 .as_secs_f64(),
             repaired: false,
@@ -227,6 +267,13 @@ pub(super) fn set_owner(file: &File, mode: u32, group: Option<u32>) -> io::Resul
 /// Makes the entries of a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), RecordError> {
     File::open(dir).and_then(|opened| opened.sync_all()).map_err(|error| RecordError::io("sync", dir, error))
+}
+
+/// The hash of a file, read from its beginning to its end.
+pub(super) fn hash_of(path: &Path) -> io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok(hasher.finalize())
 }
 
 fn write_all(mut file: &File, mut first: &[u8], mut second: &[u8]) -> io::Result<()> {

@@ -112,6 +112,8 @@ pub enum Fault {
     Flood,
     /// A call into the device never returns.
     Hang,
+    /// A frame takes several times its length to be handed over.
+    Slow,
     /// The device's code panics.
     Panic,
 }

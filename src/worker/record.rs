@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::capture::chain;
 use super::crash::or_crash;
 use super::event::Event;
+use super::stop::StopOrder;
 use crate::link::RepairReport;
 use crate::media::{Popped, Queue};
 use crate::recording::{RecordError, Recorder, repair_dir};
@@ -20,9 +21,14 @@ const WAIT: Duration = Duration::from_millis(250);
 
 /// Starts the thread that writes what the queue holds, until the queue is closed and empty; then it
 /// finishes the file and says so.
-pub(super) fn start(queue: Arc<Queue>, recorder: Recorder, events: SyncSender<Event>) -> std::io::Result<()> {
+pub(super) fn start(
+    queue: Arc<Queue>,
+    recorder: Recorder,
+    stop: Arc<StopOrder>,
+    events: SyncSender<Event>,
+) -> std::io::Result<()> {
     std::thread::Builder::new().name("record".to_owned()).spawn(move || {
-        let recorded = or_crash("record", || record(&queue, recorder, &events));
+        let recorded = or_crash("record", || record(&queue, recorder, &stop, &events));
         queue.close();
         // Nobody listens any more when the worker is at its end.
         let _ = events.send(Event::Recorded(recorded));
@@ -30,13 +36,26 @@ pub(super) fn start(queue: Arc<Queue>, recorder: Recorder, events: SyncSender<Ev
     Ok(())
 }
 
-fn record(queue: &Queue, mut recorder: Recorder, events: &SyncSender<Event>) -> Result<(), RecordError> {
+fn record(
+    queue: &Queue,
+    mut recorder: Recorder,
+    stop: &StopOrder,
+    events: &SyncSender<Event>,
+) -> Result<(), RecordError> {
     let mut packets = VecDeque::new();
     let mut broken = false;
     loop {
         let popped = queue.pop_all(&mut packets, WAIT);
         // What comes after a failed write can't be written either; the ledger counts it as lost.
-        let step = packets.drain(..).filter(|_| !broken).try_for_each(|packet| recorder.write(&packet));
+        let stop_at = stop.get();
+        let step = packets.drain(..).filter(|_| !broken).try_for_each(|packet| {
+            // It was captured before the order came, and after the instant that the order names.
+            if stop_at.is_some_and(|stop| packet.timestamp > stop) {
+                recorder.retract(&packet);
+                return Ok(());
+            }
+            recorder.write(&packet)
+        });
         let step = step.and_then(|()| if broken { Ok(()) } else { recorder.check() });
         if let Err(error) = step {
             broken = true;
@@ -45,7 +64,7 @@ fn record(queue: &Queue, mut recorder: Recorder, events: &SyncSender<Event>) -> 
             let _ = events.send(Event::RecordFailed(error));
         }
         if popped == Popped::End {
-            return recorder.finish();
+            return recorder.finish(stop.get());
         }
     }
 }

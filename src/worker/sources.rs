@@ -46,6 +46,16 @@ impl Sources {
         self.0.iter().all(|source| source.closed)
     }
 
+    /// The sources whose devices aren't closed.
+    pub(super) fn open(&self) -> Vec<usize> {
+        (0..self.0.len()).filter(|source| !self.0[*source].closed).collect()
+    }
+
+    /// The time between frames of a source; zero until it is open.
+    pub(super) fn interval(&self, source: usize) -> Duration {
+        self.0[source].interval
+    }
+
     /// When the first frame of all was captured.
     pub(super) fn origin(&self) -> Option<MonoTime> {
         self.0.iter().filter_map(|source| source.first).min()
@@ -54,11 +64,6 @@ impl Sources {
     /// A source that has delivered nothing yet.
     pub(super) fn first_silent(&self) -> Option<usize> {
         self.0.iter().position(|source| source.first.is_none())
-    }
-
-    /// The longest time between frames of any source.
-    pub(super) fn longest_interval(&self) -> Duration {
-        self.0.iter().map(|source| source.interval).max().unwrap_or_default()
     }
 
     /// A track for each source that has delivered: players complain about one without any packet.

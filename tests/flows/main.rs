@@ -13,6 +13,7 @@ mod service;
 mod shutdown;
 mod silence;
 mod site;
+mod slow;
 mod sources;
 mod start;
 mod stop;

@@ -139,7 +139,8 @@ impl Drop for Site {
     }
 }
 
-fn say(text: &str) {
+/// Says something on standard error, which no test runner holds back.
+pub fn say(text: &str) {
     writeln!(std::io::stderr(), "{text}").expect("standard error takes a line");
 }
 

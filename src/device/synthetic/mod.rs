@@ -11,6 +11,8 @@ mod tone;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::event::Timespec;
+
 use super::wait::wait;
 use super::{Device, DeviceError, Wake};
 use crate::clock::{Clock, MonoTime, SystemClock};
@@ -25,6 +27,9 @@ use tone::Tone;
 const LATE_PICTURES_MAX: u64 = 8;
 /// Sound that waits for a late reader.
 const LATE_SOUND_MAX: Duration = Duration::from_millis(500);
+
+/// Intervals that a slow device takes to hand over a frame.
+const SLOW_INTERVALS: u32 = 4;
 
 /// Opens the synthetic device of `spec`. Video is MJPEG 640x360 at 30/s and audio 48 kHz mono S16 in
 /// periods of 10 ms, where the wish says nothing else.
@@ -133,6 +138,10 @@ impl Device for Synthetic {
                 self.begin = SystemClock.now() - self.time_of(self.number);
                 self.faults.moved(self.begin);
             }
+            Some(Fault::Slow) => {
+                self.note_lateness();
+                dawdle(self.format().interval() * SLOW_INTERVALS);
+            }
             Some(Fault::Stall) | None => self.note_lateness(),
         }
         let number = self.number;
@@ -223,6 +232,16 @@ impl Synthetic {
 
     fn failed(&self, doing: &'static str) -> DeviceError {
         DeviceError::Failed { device: self.name.clone(), doing, source: rustix::io::Errno::IO.into() }
+    }
+}
+
+/// Takes its time, and hears no bell.
+fn dawdle(length: Duration) {
+    let until = SystemClock.now() + length;
+    while SystemClock.now() < until {
+        let left = Timespec::try_from(until.since(SystemClock.now())).ok();
+        // A signal ends the poll, but not the time.
+        let _ = rustix::event::poll(&mut [], left.as_ref());
     }
 }
 

@@ -74,13 +74,7 @@ impl Sounds {
         let channels = usize::from(self.format.channels);
         let count = (samples.len() / channels) as u64;
         let start = self.follow(context, timestamp, count, reason);
-        let kept = match context.stop.get() {
-            Some(stop) if stop < start => 0,
-            Some(stop) => {
-                (self.format.samples_in(stop - start) + u64::from(self.falls_on(stop - start))).min(count)
-            }
-            None => count,
-        };
+        let kept = context.stop.get().map_or(count, |stop| self.kept_until(start, stop, count));
         context.ledger.captured(context.source, start, start + self.format.length_of(kept), kept);
         self.gather(context, start, &samples[..kept as usize * channels], 0);
         self.next = Some(start + self.format.length_of(count));
@@ -94,6 +88,9 @@ impl Sounds {
 
     /// Puts the block that isn't full into the queue: the last one, or the one before a jump.
     pub(super) fn flush(&mut self, context: &Context) {
+        if let Some(stop) = context.stop.get() {
+            self.cut_after(context, stop);
+        }
         if self.block.is_empty() {
             return;
         }
@@ -113,6 +110,27 @@ impl Sounds {
         }
         self.block.clear();
         self.block_filled = 0;
+    }
+
+    /// What was gathered before the stop was heard of may reach beyond it.
+    fn cut_after(&mut self, context: &Context, stop: MonoTime) {
+        let channels = usize::from(self.format.channels);
+        let samples = (self.block.len() / channels) as u64;
+        let kept = self.kept_until(self.block_start, stop, samples);
+        if kept < samples {
+            self.block.truncate(kept as usize * channels);
+            let filled = self.block_filled.min(kept);
+            context.ledger.retract(context.source, (samples - self.block_filled) - (kept - filled));
+            self.block_filled = filled;
+        }
+    }
+
+    /// How many of `count` samples from `start` on are stamped no later than `stop`.
+    fn kept_until(&self, start: MonoTime, stop: MonoTime, count: u64) -> u64 {
+        if stop < start {
+            return 0;
+        }
+        (self.format.samples_in(stop - start) + u64::from(self.falls_on(stop - start))).min(count)
     }
 
     /// When the first of `count` samples that are stamped `timestamp` was captured by the measured

@@ -197,10 +197,22 @@ impl Track {
     }
 }
 
-/// Puts a packet into the queue, or counts what it held as dropped.
+/// Puts a packet into the queue, or counts what it held as dropped or lost.
 pub(super) fn push(context: &Context, timestamp: MonoTime, end: MonoTime, units: u64, payload: Payload) {
     let packet = Packet { source: context.source, timestamp, end, units, payload };
-    if let Pushed::Refused(packet) = context.queue.push(packet) {
-        context.ledger.dropped(packet.source, packet.units);
+    match context.queue.push(packet) {
+        Pushed::Taken => {}
+        // The session is at its end: it was captured, and came too late for the file.
+        Pushed::Closed(packet) => context.ledger.lost(packet.source, packet.units),
+        Pushed::Full(packet) => {
+            if context.ledger.dropped(packet.source, packet.units) {
+                let device = &context.settings.device.label;
+                tracing::error!(%device, "the disk is too slow: what this source delivers is being dropped");
+                context.ledger.warn(format!(
+                    "{device}: some of it was dropped, since the disk was too slow and the memory for it full; \
+                     see media.queue_bytes_max"
+                ));
+            }
+        }
     }
 }

@@ -307,13 +307,12 @@ impl Control {
         let settings = self.recorder_settings();
         let tracks = self.sources.tracks(&self.settings.sources);
         let recorder = Recorder::begin(settings, tracks, Arc::clone(&self.ledger), origin)?;
-        record::start(Arc::clone(&self.queue), recorder, self.events.clone()).map_err(|source| {
-            crate::recording::RecordError::Io {
+        record::start(Arc::clone(&self.queue), recorder, Arc::clone(&self.stop), self.events.clone())
+            .map_err(|source| crate::recording::RecordError::Io {
                 doing: "start recording to",
                 path: self.settings.session_dir.clone(),
                 source,
-            }
-        })?;
+            })?;
         self.recording = true;
         self.origin = self.settings.origin.unwrap_or(origin);
         self.ledger.begin(self.origin);

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{Control, Stage};
 use crate::clock::{Clock, SystemClock};
-use crate::session::{EndReason, SourceState};
+use crate::session::{EndReason, Gap, GapReason, SourceState};
 
-/// After the stop, a device that isn't closed by this time is left to the end of the process.
+/// After the stop, a device that hasn't answered for this long is left to the end of the process. One that
+/// answers is behind with what it has captured, and goes on until the stop.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(700);
 /// How much longer than 1.5 frame intervals a slow source gets for that.
 const CLOSE_MARGIN: Duration = Duration::from_millis(200);
@@ -27,24 +28,50 @@ impl Control {
         }
         self.look_for_hang();
         self.look_for_loss();
-        let overdue = self.stop_ordered_at.is_some_and(|at| {
-            SystemClock.now().since(at)
-                > CLOSE_TIMEOUT.max(self.sources.longest_interval().mul_f64(1.5) + CLOSE_MARGIN)
-        });
         match self.stage {
             // A device that hangs is released by the end of this process; that is when it is told.
-            Stage::Draining if overdue => {
-                tracing::warn!("a device doesn't close; it is left to the end of this process");
-                self.ledger
-                    .warn("a device did not close in time: it was released by ending its process".to_owned());
+            Stage::Draining if self.only_hanging_are_open() => {
+                for source in self.sources.open() {
+                    self.give_up_source(source);
+                }
                 self.finalize();
             }
-            Stage::Failing if overdue => self.give_up(),
+            Stage::Failing if self.only_hanging_are_open() => self.give_up(),
             Stage::Working | Stage::Draining | Stage::Finalizing => {
                 self.reports.tick(&mut self.connection, &self.ledger, &self.queue);
             }
             _ => {}
         }
+    }
+
+    /// Whether the stop has come, and no device that isn't closed has answered since for too long.
+    fn only_hanging_are_open(&self) -> bool {
+        let Some(ordered) = self.stop_ordered_at else { return false };
+        let now = SystemClock.now();
+        self.sources.open().into_iter().all(|source| {
+            let answered = self.ledger.answered_at(source).map_or(ordered, |at| at.max(ordered));
+            let interval = self.sources.interval(source);
+            now.since(answered) > CLOSE_TIMEOUT.max(interval.mul_f64(1.5) + CLOSE_MARGIN)
+        })
+    }
+
+    /// A device hangs at the end: what it has delivered is kept, and what is missing is told.
+    fn give_up_source(&self, source: usize) {
+        let device = &self.settings.sources[source].device.label;
+        tracing::warn!(%device, "a device doesn't close; it is left to the end of this process");
+        let silence = self.ledger.end(source).zip(self.stop.get());
+        if let Some((end, stop)) = silence.filter(|(end, stop)| stop.since(*end) > self.settings.stall_after)
+        {
+            let gap = Gap {
+                start_seconds: self.ledger.seconds_at(end),
+                duration_seconds: stop.since(end).as_secs_f64(),
+                missed: 0,
+                reason: GapReason::Stalled,
+            };
+            self.ledger.gap(source, gap);
+        }
+        self.ledger.give_up(source);
+        self.ledger.warn(format!("{device} did not close in time: it was released by ending its process"));
     }
 
     /// A capturing thread tells of its own silence, unless it hangs in the driver; then this is told here.
@@ -61,7 +88,7 @@ impl Control {
                 && working
                 && self.ledger.turn(source, SourceState::Degraded, "the device's driver does not answer")
             {
-                tracing::warn!(device = %self.settings.sources[source].device.label, "source hangs in its driver");
+                tracing::warn!(device = %self.settings.sources[source].device.label, "a source's driver does not answer");
                 self.reports.send(&mut self.connection, &self.ledger, &self.queue);
             }
         }

@@ -1,0 +1,203 @@
+//! A stop that reaches the worker long after it was accepted, as after a crash of the daemon: what was captured
+//! meanwhile is in no file. The daemon's end of the link is played by the test.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use shutterd::clock::{Clock, MonoTime, SystemClock};
+use shutterd::link::message::{FromWorker, Heard, Stop, ToWorker, Welcome, from_worker, to_worker};
+use shutterd::link::{Decoder, LINK_VERSION, Sound, SourceSettings, WorkerSettings, encode};
+use shutterd::session::device::{Address, DeviceKey, DeviceSpec, FormatWish, MediaType};
+use shutterd::session::{Account, SourceReceipt};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the order is under way.
+const LATE: Duration = Duration::from_millis(1300);
+
+struct Daemon {
+    stream: UnixStream,
+    decoder: Decoder,
+    worker: Child,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // One that has ended needs no signal.
+        let _ = self.worker.kill();
+        let _ = self.worker.wait();
+    }
+}
+
+fn source(id: &str, media: MediaType) -> SourceSettings {
+    let device = DeviceSpec {
+        key: DeviceKey(format!("virtual:{id}")),
+        label: id.to_owned(),
+        media,
+        address: Address::Synthetic { faults: Vec::new() },
+        wish: FormatWish { frame_rate: Some(30.0), ..FormatWish::default() },
+    };
+    SourceSettings { id: id.to_owned(), name: id.to_owned(), device }
+}
+
+fn settings(dir: &Path, sound: Sound) -> WorkerSettings {
+    WorkerSettings {
+        session: "late".parse().expect("an id"),
+        name: "Late".to_owned(),
+        sources: vec![source("cam", MediaType::Video), source("mic", MediaType::Audio)],
+        session_dir: dir.join("late"),
+        file_mode: 0o640,
+        dir_mode: 0o750,
+        group: None,
+        segment: Duration::from_secs(600),
+        sync_interval: Duration::from_millis(100),
+        jpeg_quality: 80,
+        sound,
+        queue_bytes_max: 64 << 20,
+        start_timeout: PATIENCE,
+        stall_after: Duration::from_millis(250),
+        source_lost_after: Duration::from_secs(60),
+        orphan_grace: PATIENCE,
+        expires_at: None,
+        anchor: None,
+        resumed: false,
+        origin: None,
+    }
+}
+
+impl Daemon {
+    fn begin(dir: &Path, sound: Sound) -> Self {
+        let link = dir.join("link.sock");
+        let listener = UnixListener::bind(&link).expect("a socket");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shutterd"));
+        command.arg("worker").arg("--link").arg(&link).args(["--session", "late"]);
+        let worker = command.spawn().expect("a worker");
+        let (stream, _) = listener.accept().expect("the worker dials");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut daemon = Self { stream, decoder: Decoder::default(), worker };
+        assert!(matches!(daemon.hear(), from_worker::Body::Hello(_)));
+        let settings = serde_json::to_vec(&settings(dir, sound)).expect("JSON");
+        daemon.say(to_worker::Body::Welcome(Welcome { link_version: LINK_VERSION, settings }));
+        daemon
+    }
+
+    fn say(&mut self, body: to_worker::Body) {
+        self.stream.write_all(&encode(&ToWorker { body: Some(body) })).expect("the worker listens");
+    }
+
+    fn hear(&mut self) -> from_worker::Body {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(message) = self.decoder.next_message::<FromWorker>().expect("a message") {
+                return message.body.expect("it says something");
+            }
+            let count = self.stream.read(&mut buffer).expect("the worker speaks");
+            assert!(count > 0, "the worker has gone");
+            self.decoder.push(&buffer[..count]);
+        }
+    }
+
+    /// What the worker says, until `wanted` picks something.
+    fn until<T>(&mut self, wanted: impl Fn(from_worker::Body) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let body = self.hear();
+            if matches!(body, from_worker::Body::Report(_)) {
+                // One that has ended meanwhile needs no answer.
+                let heard = ToWorker { body: Some(to_worker::Body::Heard(Heard {})) };
+                let _ = self.stream.write_all(&encode(&heard));
+            }
+            if let Some(picked) = wanted(body) {
+                return picked;
+            }
+        }
+        panic!("the worker did not say what was waited for");
+    }
+
+    fn recorded_for(&mut self, seconds: f64) {
+        self.until(|body| {
+            let from_worker::Body::Report(report) = body else { return None };
+            let account: Account = serde_json::from_slice(&report.account).expect("an account");
+            (account.captured_seconds > seconds).then_some(())
+        });
+    }
+}
+
+/// Frames, or samples, of each track, and the time at which the last packet begins, as ffprobe has them.
+fn probed(path: &Path, track: usize) -> (u64, f64) {
+    let output = Command::new("ffprobe")
+        .args(["-v", "warning", "-select_streams", &track.to_string()])
+        .args(["-show_entries", "packet=pts_time,duration_time", "-of", "csv=p=0"])
+        .arg(path)
+        .output()
+        .expect("ffprobe can be run");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let times: Vec<f64> = text
+        .lines()
+        .map(|line| line.split(',').next().and_then(|it| it.parse().ok()).expect("a time"))
+        .collect();
+    (times.len() as u64, *times.last().expect("packets"))
+}
+
+fn check(sound: Sound) {
+    let dir = tempfile::Builder::new().prefix("late").tempdir_in("/tmp").expect("a directory");
+    let mut daemon = Daemon::begin(dir.path(), sound);
+    let origin = daemon.until(|body| match body {
+        from_worker::Body::Working(working) => Some(MonoTime::from_nanos(working.origin)),
+        _ => None,
+    });
+    daemon.recorded_for(3.0);
+    let stop = SystemClock.now() - LATE;
+    daemon.say(to_worker::Body::Stop(Stop { stop_at: stop.nanos(), abort: false }));
+    let account: Account = daemon.until(|body| match body {
+        from_worker::Body::Finished(finished) => {
+            Some(serde_json::from_slice(&finished.account).expect("one"))
+        }
+        _ => None,
+    });
+    let [cam, mic] = &account.sources[..] else { panic!("two sources: {account:?}") };
+    let whole: f64 = stop.since(origin).as_secs_f64();
+    let file = Path::new(&account.files[0].path);
+    assert_eq!(
+        blake3::hash(&std::fs::read(file).expect("the file")).to_hex().as_str(),
+        account.files[0].blake3
+    );
+    let (frames, last) = probed(file, 0);
+    // Stamps are kept in ticks of 100 µs.
+    assert!(last <= whole + 0.0002, "a frame of {last} s after the stop at {whole} s");
+    assert!(last >= whole - 0.1, "frames before the stop stay: {last} of {whole}");
+    assert_eq!(frames, cam.receipt.written);
+    let (_, last) = probed(file, 1);
+    assert!(last <= whole + 0.0002 && last >= whole - 0.2, "a block of {last} s, the stop was at {whole} s");
+    let samples = whole * 48_000.0;
+    let block = 0.05 * 48_000.0;
+    assert!(
+        (mic.receipt.written as f64 - samples).abs() < block,
+        "{} of {samples}: {mic:?}",
+        mic.receipt.written
+    );
+    assert!((account.files[0].duration_seconds - whole).abs() < 0.1, "{account:?}");
+    for SourceReceipt { captured, written, dropped, lost, .. } in [&cam.receipt, &mic.receipt] {
+        assert_eq!((*captured, *dropped, *lost), (*written, 0, 0), "{account:?}");
+    }
+    let info = Command::new("mkvinfo").args(["--ui-language", "en_US"]).arg(file).output().expect("mkvinfo");
+    let said = String::from_utf8_lossy(&info.stdout);
+    assert!(info.status.success() && !said.contains("Warning") && !said.contains("Error"), "{said}");
+    // What was taken out can't be read from the disk either: an image's marker appears once per frame.
+    let bytes = std::fs::read(file).expect("the file");
+    let images = bytes.windows(3).filter(|window| *window == [0xFF, 0xD8, 0xFF]).count();
+    assert_eq!(images as u64, frames, "images in the file's bytes");
+}
+
+#[test]
+fn what_was_captured_after_a_stop_that_came_late_is_in_no_file() {
+    check(Sound::Flac);
+}
+
+#[test]
+fn pcm_after_a_stop_that_came_late_is_in_no_file() {
+    check(Sound::Pcm);
+}
