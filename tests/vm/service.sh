@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Guest script: shutterd as systemd runs it, with an unprivileged client. The daemon is killed, hung,
-# replaced and stopped while it captures, a
-# session each; in the end the machine's power is cut. What
+# replaced and stopped while it captures, and a worker is killed, a session each; in the end the machine's power is cut. What
 # it leaves in $RESULTS, a directory a scene, check-service.py judges.
 #
 # The machine is emulated and slow: waits have a limit against hanging, and no step depends on how long
@@ -18,6 +17,7 @@ main() {
   look_at_the_unit
   killed
   hung
+  worker_killed
   handed_over
   killed_in_a_stop
   stopped
@@ -55,6 +55,24 @@ hung() {
   until_true 180 "the watchdog has restarted the daemon" restarted "$before"
   say "hung: it is back"
   finish
+}
+
+worker_killed() {
+  begin workerkilled
+  local before
+  before=$(worker_pid)
+  say "workerkilled: kill -9 of the worker"
+  kill -KILL "$before"
+  until_true 180 "a new worker captures" captures_anew "$before"
+  say "workerkilled: a new worker captures"
+  finish
+}
+
+# captures_anew PID: another worker than that one captures.
+captures_anew() {
+  local now
+  now=$(worker_pid)
+  [[ -n $now && $now != "$1" ]] && client session show "$scene" | grep -q '"workerState": "working"'
 }
 
 handed_over() {
