@@ -249,6 +249,7 @@ fn progress_tells_each_sources_counts() {
             receipt: sources.remove(0),
             state: SourceState::Degraded,
             reason: "stalled".to_owned(),
+            durable_at: None,
         }],
         files,
         captured_seconds: 4.5,

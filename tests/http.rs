@@ -8,6 +8,8 @@ mod access;
 mod agent;
 #[path = "http/client.rs"]
 mod client;
+#[path = "http/health.rs"]
+mod health;
 #[path = "http/limits.rs"]
 mod limits;
 #[path = "http/retries.rs"]

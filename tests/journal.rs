@@ -91,8 +91,12 @@ fn finished(name: &str, change: u64) -> Record {
         duration_seconds: 12.345_678_9,
         repaired: true,
     };
-    let account =
-        SourceAccount { receipt: source.clone(), state: SourceState::Released, reason: String::new() };
+    let account = SourceAccount {
+        receipt: source.clone(),
+        state: SourceState::Released,
+        reason: String::new(),
+        durable_at: Some(MonoTime::from_nanos(7)),
+    };
     Record {
         options: StartOptions {
             max_duration: Some(Duration::from_millis(1500)),

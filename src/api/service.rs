@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-use super::convert::{progress_to_proto, receipt_to_proto, session_from_proto, session_to_proto};
+use super::convert::{
+    health_to_proto, progress_to_proto, receipt_to_proto, session_from_proto, session_to_proto,
+};
 use super::deadline::Deadline;
 use super::guard::caller_of;
 use super::status::{invalid, invalid_id, status, unreadable};
@@ -20,8 +22,7 @@ use crate::session::device::FormatWish;
 use crate::session::machine::StopMode;
 use crate::session::{SessionId, SessionSpec, StartOptions};
 use crate::supervisor::{
-    AdmissionOrder, AgentView, HANDOVER_TIMEOUT, Handle, Holder, HostLoad, ServingState, SessionView,
-    StopRequest, WaitFor,
+    AdmissionOrder, AgentView, HANDOVER_TIMEOUT, Handle, Holder, HostLoad, SessionView, StopRequest, WaitFor,
 };
 
 /// Sessions on a page, and at most.
@@ -194,13 +195,7 @@ impl proto::capture_agent_server::CaptureAgent for Service {
             link_version: LINK_VERSION,
             hostname: self.about.hostname.clone(),
             started_at: self.about.started_at.to_string(),
-            state: match agent.state {
-                ServingState::Serving => "serving",
-                ServingState::Draining => "draining",
-                ServingState::HandingOver => "handing_over",
-                ServingState::Stopping => "stopping",
-            }
-            .to_owned(),
+            state: agent.state.as_str().to_owned(),
             sessions: sessions_of(&agent),
             sessions_max: u32::try_from(agent.sessions_max).unwrap_or(u32::MAX),
             media_dir: self.library.media_dir().display().to_string(),
@@ -210,6 +205,7 @@ impl proto::capture_agent_server::CaptureAgent for Service {
             memory_used_bytes: load.memory_used_bytes,
             memory_total_bytes: load.memory_total_bytes,
             problems: agent.problems,
+            health: Some(health_to_proto(&agent.health)),
         }))
     }
 

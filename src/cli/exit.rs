@@ -23,7 +23,9 @@ pub const NOT_PERMITTED: u8 = 6;
 /// The config can't be used (`EX_CONFIG` of sysexits.h).
 pub const CONFIG: u8 = 78;
 
-/// What monitoring plugins answer (Nagios plugin guidelines): the service is not well.
+/// What monitoring plugins answer (Nagios plugin guidelines): something is missing.
+pub const HEALTH_WARNING: u8 = 1;
+/// What monitoring plugins answer: the service is not well.
 pub const HEALTH_CRITICAL: u8 = 2;
 /// What monitoring plugins answer: its state can't be told.
 pub const HEALTH_UNKNOWN: u8 = 3;
@@ -39,7 +41,7 @@ Exit codes:
    5  no agent can be reached, or it is ending
    6  not permitted
   78  the config is wrong
-`health` answers as monitoring plugins do: 0 OK, 2 CRITICAL, 3 UNKNOWN.";
+`health` answers as monitoring plugins do: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
 
 /// Why a command failed, for a person, and the exit code for a script.
 #[derive(Debug)]

@@ -10,12 +10,12 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::args::Global;
 use super::connection::{Connection, within};
-use super::exit::{Failure, HEALTH_CRITICAL, HEALTH_UNKNOWN};
+use super::exit::{Failure, HEALTH_CRITICAL, HEALTH_UNKNOWN, HEALTH_WARNING};
 use super::out;
 use super::session::ANSWER_WAIT;
 use super::text::{plain, table};
 use super::view::device_json;
-use crate::api::proto::{GetAgentRequest, ListDevicesRequest};
+use crate::api::proto::{GetAgentRequest, GetAgentResponse, ListDevicesRequest};
 use crate::config::{self, Overrides};
 
 /// Longest wait for the answer to a health check.
@@ -72,19 +72,29 @@ async fn check(global: &Global) -> Result<(u8, &'static str, String), Failure> {
     // Details are welcome, but the check has answered already.
     let agent = connection.agent().get_agent(within(HEALTH_WAIT, GetAgentRequest {})).await;
     let agent = agent.map(tonic::Response::into_inner).ok();
-    let problems = agent.as_ref().map(|agent| agent.problems.join("; ")).unwrap_or_default();
-    let load = agent.map(|agent| format!(", {} of {} sessions", agent.sessions, agent.sessions_max));
+    let details = agent.as_ref().map(details).unwrap_or_default();
+    let degraded = agent.and_then(|agent| agent.health).is_some_and(|health| health.status == "degraded");
     Ok(match status {
-        ServingStatus::Serving if problems.is_empty() => {
-            (0, "OK", format!("serving{}", load.unwrap_or_default()))
-        }
-        ServingStatus::Serving => (0, "OK", format!("serving; {problems}")),
-        ServingStatus::NotServing if problems.is_empty() => {
-            (HEALTH_CRITICAL, "CRITICAL", "not serving".to_owned())
-        }
-        ServingStatus::NotServing => (HEALTH_CRITICAL, "CRITICAL", format!("not serving: {problems}")),
+        ServingStatus::Serving if degraded => (HEALTH_WARNING, "WARNING", format!("serving{details}")),
+        ServingStatus::Serving => (0, "OK", format!("serving{details}")),
+        ServingStatus::NotServing => (HEALTH_CRITICAL, "CRITICAL", format!("not serving{details}")),
         other => (HEALTH_UNKNOWN, "UNKNOWN", format!("the agent answers {}", other.as_str_name())),
     })
+}
+
+/// What is wrong, then what went wrong, then how busy the agent is.
+fn details(agent: &GetAgentResponse) -> String {
+    let findings = agent.health.iter().flat_map(|health| &health.findings);
+    let mut parts: Vec<String> = findings
+        .filter(|finding| finding.level != "absent")
+        .map(|finding| {
+            let about = if finding.about.is_empty() { &finding.subject } else { &finding.about };
+            format!("{about}: {}", finding.message)
+        })
+        .collect();
+    parts.extend(agent.problems.iter().map(|problem| format!("earlier: {problem}")));
+    let load = format!(", {} of {} sessions", agent.sessions, agent.sessions_max);
+    if parts.is_empty() { load } else { format!("{load}; {}", parts.join("; ")) }
 }
 
 /// Says whether the config can be used.

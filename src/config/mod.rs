@@ -41,6 +41,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// The processes that the daemon starts.
     pub worker: ProcessSettings,
+    /// From when on its health is degraded or fails.
+    pub health: HealthSettings,
     /// What is logged, and how.
     pub log: LogSettings,
     /// Names for the host's devices, and virtual ones.
@@ -145,6 +147,17 @@ pub struct ProcessSettings {
     pub restart_delay: Duration,
     /// A worker that has captured for this long has its session's restarts forgotten.
     pub steady: Duration,
+}
+
+/// From when on the agent's health is degraded or fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthSettings {
+    /// A source nothing of which has become durable for this long has failed.
+    pub durable_age: Duration,
+    /// A disk that is full sooner than this is degraded.
+    pub disk_left: Duration,
+    /// How often an idle host looks for devices.
+    pub probe_every: Duration,
 }
 
 /// What is logged, and how.

@@ -42,7 +42,7 @@ impl Rule {
 }
 
 /// Every key but `devices`.
-pub const KEYS: [Key; 38] = [
+pub const KEYS: [Key; 41] = [
     text("state_dir", "/var/lib/shutterd", "an absolute path"),
     text("runtime_dir", "/run/shutterd", "an absolute path"),
     text("media_dir", "", "an absolute path"),
@@ -83,6 +83,9 @@ pub const KEYS: [Key; 38] = [
     number("worker.restarts_max", 5, 0, 100, "restarts, 0 to end the session when its worker dies"),
     number("worker.restart_delay_ms", 1_000, 10, 60_000, "milliseconds"),
     number("worker.steady_seconds", 60, 1, 3_600, "seconds"),
+    number("health.durable_age_ms", 10_000, 1_000, 3_600_000, "milliseconds"),
+    number("health.disk_minutes", 30, 1, 100_000, "minutes"),
+    number("health.probe_seconds", 300, 10, 86_400, "seconds"),
     text(
         "log.level",
         "info",
@@ -107,7 +110,7 @@ pub fn known_beside(path: &str) -> String {
     let inside = |key: &&Key| key.path.split_once('.').map_or("", |(section, _)| section) == section;
     let names: Vec<&str> = KEYS.iter().filter(inside).map(|key| key.path).collect();
     if section.is_empty() || names.is_empty() {
-        return "there are state_dir, runtime_dir, media_dir, the sections api, http, media, limits, worker, log, and [[devices]]"
+        return "there are state_dir, runtime_dir, media_dir, the sections api, http, media, limits, worker, health, log, and [[devices]]"
             .to_owned();
     }
     format!("there are {}", names.join(", "))

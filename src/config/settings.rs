@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::reader::Reader;
 use super::{
-    ApiSettings, ConfigError, HttpSettings, LimitSettings, LogFormat, LogSettings, MediaSettings,
-    ProcessSettings, Settings, SoundCodec, devices,
+    ApiSettings, ConfigError, HealthSettings, HttpSettings, LimitSettings, LogFormat, LogSettings,
+    MediaSettings, ProcessSettings, Settings, SoundCodec, devices,
 };
 
 /// Bytes of the runtime directory's path: `sun_path` of unix(7) holds 108 with the socket's name.
@@ -38,6 +38,11 @@ pub fn settings(keys: &Reader) -> Result<Settings, ConfigError> {
         media: media(keys)?,
         limits: limits(keys)?,
         worker: worker(keys)?,
+        health: HealthSettings {
+            durable_age: keys.millis("health.durable_age_ms")?,
+            disk_left: Duration::from_secs(keys.number("health.disk_minutes")? * 60),
+            probe_every: Duration::from_secs(keys.number("health.probe_seconds")?),
+        },
         log: LogSettings {
             level: keys.text("log.level", level)?,
             format: keys.text("log.format", log_format)?,

@@ -26,6 +26,7 @@ use crate::config::{ConfigError, LogFormat, Settings};
 use crate::http::{self, Http};
 use crate::journal::Journal;
 use crate::library::Library;
+use crate::session::health::{Health, Level};
 use crate::supervisor::{self, Handle, SupervisorSettings};
 use crate::telemetry;
 
@@ -122,7 +123,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         "ready"
     );
     notify::ready();
-    let well = tokio::spawn(follow_health(agent.handle.ills(), health.clone()));
+    let well = tokio::spawn(follow_health(agent.handle.health(), health.clone()));
     let telling = notify::Telling::start(&agent.handle, &library);
 
     ending::wait_for_end(signals, &agent.handle, (&health, well.abort_handle()), &settings).await;
@@ -155,14 +156,15 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
 }
 
 /// Health fails while something is wrong, and is well again by itself.
-async fn follow_health(mut ills: watch::Receiver<Vec<String>>, health: HealthReporter) {
-    while ills.changed().await.is_ok() {
-        let status = if ills.borrow_and_update().is_empty() {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
-        set_health(&health, status).await;
+async fn follow_health(mut judged: watch::Receiver<Arc<Health>>, health: HealthReporter) {
+    while judged.changed().await.is_ok() {
+        let now = Arc::clone(&judged.borrow_and_update());
+        for finding in now.of(Level::Failed) {
+            let (subject, about) = (finding.subject.as_str(), &finding.about);
+            tracing::error!(subject, about, problem = finding.message, "health has failed");
+        }
+        let serving = now.is_serving();
+        set_health(&health, if serving { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
     }
 }
 

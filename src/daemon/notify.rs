@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::library::Library;
+use crate::session::health::Level;
 use crate::supervisor::{AgentView, Handle, ServingState};
 
 /// How often the status is looked at anew.
@@ -120,8 +121,9 @@ fn describe(agent: &AgentView, free_bytes: Option<u64>) -> String {
     parts.push(
         free_bytes.map_or_else(|| "disk unknown".to_owned(), |free| disk_left(free, agent.bytes_per_second)),
     );
-    if !agent.problems.is_empty() {
-        parts.push(format!("{}, see `shutterd health`", count(agent.problems.len(), "problem")));
+    let problems = agent.problems.len() + agent.health.of(Level::Failed).count();
+    if problems > 0 {
+        parts.push(format!("{}, see `shutterd health`", count(problems, "problem")));
     }
     parts.join(", ")
 }
@@ -147,6 +149,7 @@ fn tell(states: &[NotifyState<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::health::Health;
 
     fn agent(sessions: usize, sources: usize) -> AgentView {
         AgentView {
@@ -159,6 +162,7 @@ mod tests {
             degraded: 0,
             bytes_per_second: 0.0,
             problems: Vec::new(),
+            health: Health::default(),
         }
     }
 

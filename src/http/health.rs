@@ -11,30 +11,48 @@ use tokio::time::timeout;
 
 use super::answer;
 use super::calls::Desk;
-use crate::supervisor::{Refusal, ServingState};
+use crate::session::health::{Health, Level};
+use crate::supervisor::ServingState;
 
 /// A supervisor that takes longer is not ready.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The process serves.
-pub(super) async fn alive() -> Response {
-    answer::json(StatusCode::OK, &json!({ "alive": true }))
+/// The process serves: also while it ends, drains, or has failed at something.
+pub(super) async fn alive(State(desk): State<Arc<Desk>>) -> Response {
+    let health = Arc::clone(&desk.handle.health().borrow());
+    answer::json(StatusCode::OK, &json!({ "alive": true, "status": health.status() }))
 }
 
-/// Whether the agent takes sessions, and if not, why; and what an operator has to see to.
+/// Whether the agent takes sessions and does what it promises; and if not, why.
 pub(super) async fn ready(State(desk): State<Arc<Desk>>) -> Response {
     let agent = timeout(ANSWER_TIMEOUT, desk.handle.agent()).await;
-    let (mut reasons, problems) = match agent {
-        Ok(Ok(agent)) => match agent.state {
-            ServingState::Serving => (Vec::new(), agent.problems),
-            ServingState::Draining => (vec!["the operator drains this host".to_owned()], agent.problems),
-            ServingState::HandingOver => (vec!["the agent is being replaced".to_owned()], agent.problems),
-            ServingState::Stopping => (vec![Refusal::shutting_down().message], agent.problems),
-        },
-        Ok(Err(refusal)) => (vec![refusal.message], Vec::new()),
-        Err(_) => (vec!["the supervisor doesn't answer: restart the agent".to_owned()], Vec::new()),
+    let (mut reasons, health, problems) = match agent {
+        Ok(Ok(agent)) => {
+            let closed = (agent.state != ServingState::Serving).then(|| agent.state.reason().to_owned());
+            (Vec::from_iter(closed), agent.health, agent.problems)
+        }
+        Ok(Err(refusal)) => (vec![refusal.message], Health::default(), Vec::new()),
+        Err(_) => {
+            let hangs = "the supervisor doesn't answer: restart the agent".to_owned();
+            (vec![hangs], Health::default(), Vec::new())
+        }
     };
-    reasons.extend(desk.handle.ills().borrow().iter().cloned());
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    answer::json(status, &json!({ "ready": reasons.is_empty(), "reasons": reasons, "problems": problems }))
+    reasons.extend(health.of(Level::Failed).map(|finding| finding.message.clone()));
+    let is_ready = reasons.is_empty();
+    let findings = health.findings.iter().map(|finding| {
+        json!({
+            "level": finding.level.as_str(),
+            "subject": finding.subject.as_str(),
+            "about": finding.about,
+            "message": finding.message,
+        })
+    });
+    let body = json!({
+        "ready": is_ready,
+        "status": health.status(),
+        "reasons": reasons,
+        "findings": findings.collect::<Vec<_>>(),
+        "problems": problems,
+    });
+    answer::json(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
 }

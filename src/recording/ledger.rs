@@ -50,7 +50,8 @@ impl Ledger {
     pub fn new(anchor: Anchor, sources: impl IntoIterator<Item = (String, MediaType, String)>) -> Self {
         let entry = |(id, media, device)| {
             let receipt = SourceReceipt::of(id, media, device);
-            let account = SourceAccount { receipt, state: SourceState::Starting, reason: String::new() };
+            let (state, reason) = (SourceState::Starting, String::new());
+            let account = SourceAccount { receipt, state, reason, durable_at: None };
             Mutex::new(Entry { account, first: None, end: None, answered_at: None, settled: false })
         };
         Self { anchor, sources: sources.into_iter().map(entry).collect(), rest: Mutex::default() }
@@ -147,9 +148,11 @@ impl Ledger {
         }
     }
 
-    /// `units` that were captured are durable.
-    pub fn written(&self, source: usize, units: u64) {
-        self.entry(source).account.receipt.written += units;
+    /// `units` that were captured at `timestamp` are durable.
+    pub fn written(&self, source: usize, units: u64, timestamp: MonoTime) {
+        let account = &mut self.entry(source).account;
+        account.receipt.written += units;
+        account.durable_at = account.durable_at.max(Some(timestamp));
     }
 
     /// A source delivered nothing for a while.

@@ -148,7 +148,7 @@ impl Shared {
         let mut last = None;
         while state.packets.front().is_some_and(|packet| packet.until <= until) {
             let packet = state.packets.pop_front().expect("it was just seen");
-            self.ledger.written(packet.source, packet.units);
+            self.ledger.written(packet.source, packet.units, packet.timestamp);
             last = last.max(Some(packet.timestamp));
         }
         let pending_bytes = state.appended - until;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{GAPS_MAX, WARNINGS_MAX};
 use super::receipt::{Gap, MediaFile, SourceReceipt};
+use crate::clock::MonoTime;
 
 /// The account of a session while it is captured, and at its end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct SourceAccount {
     pub state: SourceState,
     /// Why it is degraded; empty when it isn't.
     pub reason: String,
+    /// When its last durable packet was captured, by `CLOCK_MONOTONIC` of this boot.
+    #[serde(default)]
+    pub durable_at: Option<MonoTime>,
 }
 
 /// How a source is.

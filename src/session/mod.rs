@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod device;
+pub mod health;
 mod id;
 mod leases;
 pub mod limits;

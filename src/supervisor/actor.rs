@@ -17,15 +17,16 @@ use super::child::Program;
 use super::command::{Command, Notice, SessionView, StopAsked};
 use super::handle::Handle;
 use super::live::Live;
-use super::refusal::Refusal;
 use super::scope::Scope;
 use super::socket;
 use super::start::Pending;
 use super::stop::Tombstone;
+use super::vitals::HostVitals;
 use crate::clock::{Clock, MonoTime, SystemClock};
 use crate::config::Settings;
 use crate::journal::{Journal, Record};
 use crate::library::Library;
+use crate::session::health::Health;
 use crate::session::machine::{Event, PhaseLimits, StopMode};
 use crate::session::{EndReason, Leases, SessionId};
 
@@ -86,7 +87,8 @@ pub(super) struct Actor {
     /// When deadlines were looked at last.
     pub(super) looked_at: MonoTime,
     told: watch::Sender<Vec<String>>,
-    told_ills: watch::Sender<Vec<String>>,
+    pub(super) host: HostVitals,
+    pub(super) told_health: watch::Sender<Arc<Health>>,
 }
 
 /// Starts the actor: takes up what an earlier daemon left unfinished, and listens for workers.
@@ -102,7 +104,7 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
     let (notices, notice_inbox) = mpsc::channel(NOTICES_MAX);
     let (changes, _) = broadcast::channel(CHANGES_MAX);
     let (told, live) = watch::channel(Vec::new());
-    let (told_ills, ills) = watch::channel(Vec::new());
+    let (told_health, health) = watch::channel(Arc::default());
     let mut actor = Actor {
         settings: with.settings,
         group: with.group,
@@ -123,8 +125,9 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
         changes: changes.clone(),
         tasks: TaskTracker::new(),
         looked_at: SystemClock.now(),
+        host: HostVitals::new(SystemClock.now()),
         told,
-        told_ills,
+        told_health,
     };
     actor.tasks.spawn(socket::serve(listener, notices));
     for id in unfinished.skipped {
@@ -136,7 +139,7 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
         actor.take_up(record);
     }
     let task = tokio::spawn(actor.run(inbox, notice_inbox));
-    Ok(Agent { handle: Handle { commands, changes, live, ills, scope: Scope::Everybody }, task })
+    Ok(Agent { handle: Handle { commands, changes, live, health, scope: Scope::Everybody }, task })
 }
 
 impl Actor {
@@ -162,6 +165,7 @@ impl Actor {
                 tick = Instant::now() + TICK;
             }
             self.tell_who_is_live();
+            self.tell_health();
         }
         drop(notices);
         self.tasks.close();
@@ -201,6 +205,7 @@ impl Actor {
             Notice::Exited { id, status, last } => self.on_exited(&id, status, last),
             Notice::Repaired { id, report } => self.on_repaired(&id, report),
             Notice::Discarded { id } => self.on_discarded(&id),
+            Notice::HostLooked(look) => self.on_look(look),
             Notice::Looked { id, asked, known } => self.on_looked(id, *asked, known),
         }
     }
@@ -225,6 +230,8 @@ impl Actor {
     fn on_time(&mut self) {
         let (now, boot) = (self.clock.now(), self.clock.boot());
         self.look_for_silence(now);
+        self.look_at_host(now);
+        self.judge_sources(now);
         let ids: Vec<SessionId> = self.live.keys().cloned().collect();
         for id in ids {
             let Some(live) = self.live.get(&id) else { continue };
@@ -305,21 +312,6 @@ impl Actor {
             .collect();
         names.sort();
         self.told.send_if_modified(|told| std::mem::replace(told, names.clone()) != names);
-        let stuck = self.live.iter().filter(|(_, live)| live.machine.is_stuck());
-        let stuck = stuck.map(|(id, live)| {
-            if live.machine.is_released() {
-                Refusal::stuck(id).message
-            } else {
-                Refusal::not_released(id).message
-            }
-        });
-        let unsaved = self.unsaved.keys();
-        let unsaved = unsaved.map(|id| {
-            format!("the journal has not taken the receipt of session {id}: check the disk of state_dir")
-        });
-        let mut ills: Vec<String> = stuck.chain(unsaved).collect();
-        ills.sort();
-        self.told_ills.send_if_modified(|told| std::mem::replace(told, ills.clone()) != ills);
     }
 }
 

@@ -114,7 +114,6 @@ impl Actor {
         let unsettled =
             self.live.values().filter(|live| !working(live.machine.phase()) && !live.machine.is_stuck());
         let sources = || self.live.values().flat_map(|live| &live.account.sources);
-        let captures = self.live.values().filter(|live| working(live.machine.phase()));
         AgentView {
             state: self.admission.state(),
             sessions: self.live.len() + self.pending.len(),
@@ -123,9 +122,16 @@ impl Actor {
             repairing: self.live.values().filter(|live| live.repair.is_some()).count(),
             sources: sources().count(),
             degraded: sources().filter(|source| source.state == SourceState::Degraded).count(),
-            bytes_per_second: captures.map(|live| rate(&live.account, live.durable_bytes())).sum(),
+            bytes_per_second: self.bytes_per_second(),
             problems: self.problems.iter().cloned().collect(),
+            health: self.health(),
         }
+    }
+
+    /// Bytes a second that become durable, each session on its own average.
+    pub(super) fn bytes_per_second(&self) -> f64 {
+        let captures = self.live.values().filter(|live| live.machine.phase() == Phase::Working);
+        captures.map(|live| rate(&live.account, live.durable_bytes())).sum()
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::actor::Actor;
-use super::command::{DeviceView, Holder, Reply, SessionView, Stopped, WaitFor};
+use super::command::{DeviceView, Holder, Notice, Reply, SessionView, Stopped, WaitFor};
 use super::refusal::Refusal;
 use super::scope::Scope;
+use super::vitals::Look;
 use super::{child, compose};
 use crate::session::SessionId;
 use crate::session::device::{DeviceKey, FoundDevice, MediaType};
@@ -153,8 +154,13 @@ impl Actor {
             Some(id) => Holder::Session(id.clone()),
             None => Holder::Hidden,
         };
+        let notices = self.notices.clone();
         self.tasks.spawn(async move {
-            let answer = child::probe(program, timeout).await.map(|found| {
+            let probed = child::probe(program, timeout).await;
+            let problem = probed.as_ref().err().map(|refusal| refusal.message.clone());
+            // An actor that has ended needs to know nothing.
+            let _ = notices.send(Notice::HostLooked(Look::Probe(problem))).await;
+            let answer = probed.map(|found| {
                 let mut views: Vec<DeviceView> = configured.iter().filter_map(virtual_view).collect();
                 views.extend(found.iter().map(|device| found_view(device, &configured)));
                 for (view, key) in views.iter_mut().zip(keys(&configured, &found)) {

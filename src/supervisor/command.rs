@@ -8,10 +8,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::refusal::Refusal;
 use super::scope::Scope;
+use super::vitals::Look;
 use crate::journal::{JournalError, Record, WorkerIdentity};
 use crate::link::message::{Hello, ToWorker, from_worker};
 use crate::link::{LastAccount, RepairReport};
 use crate::session::device::{FoundDevice, MediaType};
+use crate::session::health::Health;
 use crate::session::machine::{Event, StopMode};
 use crate::session::{Account, Receipt, SessionId, SessionSpec, StartOptions};
 
@@ -128,6 +130,28 @@ pub enum ServingState {
     Stopping,
 }
 
+impl ServingState {
+    /// The word of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+            Self::HandingOver => "handing_over",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// Why it takes no new session; empty if it does.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Serving => "",
+            Self::Draining => "the operator drains this host",
+            Self::HandingOver => "the agent is being replaced",
+            Self::Stopping => "the agent is shutting down",
+        }
+    }
+}
+
 /// The agent, as callers see it.
 #[derive(Clone, Debug)]
 pub struct AgentView {
@@ -147,8 +171,10 @@ pub struct AgentView {
     pub degraded: usize,
     /// Bytes a second that the sessions make durable, each on its own average.
     pub bytes_per_second: f64,
-    /// What is wrong, a sentence each.
+    /// What went wrong since it began and an operator has to know, a sentence each.
     pub problems: Vec<String>,
+    /// How it is now.
+    pub health: Health,
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -203,6 +229,8 @@ pub(super) enum Notice {
     Repaired { id: SessionId, report: Result<RepairReport, Refusal> },
     /// What a failed start left behind is gone.
     Discarded { id: SessionId },
+    /// The host was looked at.
+    HostLooked(Look),
     /// The journal was asked for a session that isn't live.
     Looked { id: SessionId, asked: Box<StopAsked>, known: Result<Option<Record>, JournalError> },
 }

@@ -21,6 +21,7 @@ pub(super) fn empty_account(spec: &SessionSpec, devices: &[DeviceSpec]) -> Accou
         ),
         state: SourceState::Starting,
         reason: String::new(),
+        durable_at: None,
     });
     Account { sources: sources.collect(), ..Account::default() }
 }

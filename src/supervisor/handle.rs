@@ -11,6 +11,7 @@ use super::command::{
 };
 use super::refusal::{Refusal, RefusalKind};
 use super::scope::Scope;
+use crate::session::health::Health;
 use crate::session::machine::StopMode;
 use crate::session::{SessionId, SessionSpec, StartOptions};
 
@@ -26,7 +27,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) changes: broadcast::Sender<Arc<SessionView>>,
     pub(super) live: watch::Receiver<Vec<String>>,
-    pub(super) ills: watch::Receiver<Vec<String>>,
+    pub(super) health: watch::Receiver<Arc<Health>>,
     pub(super) scope: Scope,
 }
 
@@ -128,10 +129,9 @@ impl Handle {
         let _ = self.commands.send(Command::Shutdown { mode }).await;
     }
 
-    /// What is wrong now, a sentence each: a worker that can't be ended, a receipt that the journal has not
-    /// taken. Empty when the agent does what it promises.
-    pub fn ills(&self) -> watch::Receiver<Vec<String>> {
-        self.ills.clone()
+    /// How well the agent does what it promises, as it changes.
+    pub fn health(&self) -> watch::Receiver<Arc<Health>> {
+        self.health.clone()
     }
 
     /// Who is not finished yet: for each session its id, state and for how long.

@@ -1,6 +1,7 @@
 //! One session that is not finished, as the actor holds it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -13,7 +14,7 @@ use crate::journal::Record;
 use crate::link::LastAccount;
 use crate::link::message::{Hello, ToWorker};
 use crate::session::machine::Machine;
-use crate::session::{Account, DeadWorkers, EndReason, Receipt, present};
+use crate::session::{Account, DeadWorkers, EndReason, Receipt, SourceAccount, present};
 
 /// A worker that waits to be taken on.
 pub(super) struct Early {
@@ -50,6 +51,8 @@ pub(super) struct Live {
     pub(super) present_bytes: u64,
     /// Number of the present worker's first file.
     pub(super) first_segment: u32,
+    /// When the present worker began to capture, as this daemon saw it.
+    pub(super) working_since: MonoTime,
     /// When the present worker was heard last.
     pub(super) heard_at: MonoTime,
     pub(super) queued_packets: u64,
@@ -80,6 +83,7 @@ impl Live {
             present: None,
             present_bytes: 0,
             first_segment: 1,
+            working_since: now,
             heard_at: now,
             queued_packets: 0,
             pending_bytes: 0,
@@ -129,6 +133,11 @@ impl Live {
     pub(super) fn durable_bytes(&self) -> u64 {
         let dead = self.record.dead.iter().flat_map(|dead| &dead.account.files);
         dead.map(|file| file.bytes).sum::<u64>() + self.present_bytes
+    }
+
+    /// How long ago the last durable packet of a source was captured, or the worker began to capture.
+    pub(super) fn durable_age(&self, source: &SourceAccount, now: MonoTime) -> Duration {
+        now.since(source.durable_at.unwrap_or_default().max(self.working_since))
     }
 
     fn origin_wall(&self) -> Option<WallTime> {

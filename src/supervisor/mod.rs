@@ -21,6 +21,7 @@ mod scope;
 mod socket;
 mod start;
 mod stop;
+mod vitals;
 mod workers;
 
 pub use actor::{Agent, SupervisorSettings, start};

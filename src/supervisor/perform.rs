@@ -151,6 +151,7 @@ impl Actor {
         if outcome.is_ok() {
             self.journalled = self.journalled.max(change);
         }
+        self.note_journal(outcome.as_ref().err().map(|error| Refusal::journal(error).message));
         if let Err(error) = &outcome {
             let refusal = Refusal::journal(error);
             self.problem(refusal.message.clone());

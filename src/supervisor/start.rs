@@ -102,6 +102,13 @@ impl Actor {
         known: Result<Option<Record>, Refusal>,
         found: Result<Vec<FoundDevice>, Refusal>,
     ) {
+        // A session of virtual devices needs no search, which tells nothing then.
+        if let Some(problem) = found.as_ref().map_or_else(
+            |refusal| Some(Some(refusal.message.clone())),
+            |devices| (!devices.is_empty()).then_some(None),
+        ) {
+            self.note_probe(problem);
+        }
         let Some(pending) = self.pending.remove(&id) else { return };
         let admitted = self.admit(&id, &pending, known, found);
         let Pending { waiters, stops, .. } = pending;

@@ -133,6 +133,7 @@ impl Actor {
         match body {
             Body::Working(working) => {
                 live.first_segment = working.first_segment.max(1);
+                live.working_since = now;
                 if matches!(live.machine.phase(), Phase::Starting | Phase::Working | Phase::Restarting) {
                     // A worker that was taken up says again when it began; no daemon's start prolongs it, and
                     // no new worker does.
@@ -182,8 +183,7 @@ impl Actor {
         live.queued_packets = report.queued_packets;
         live.present_bytes = report.durable_bytes;
         live.pending_bytes = report.pending_bytes;
-        let degraded = live.account.is_degraded();
-        self.feed(id, Event::Degraded(degraded));
+        self.judge_sources(self.clock.now());
         self.tell_watchers(id);
     }
 

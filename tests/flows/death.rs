@@ -65,7 +65,8 @@ async fn a_stop_of_a_session_whose_worker_was_just_killed_is_answered() {
     send(site.worker("s"), Signal::KILL);
     let stopped = agent.stop("s").await.expect("it stops");
     let receipt = stopped.receipt.expect("its receipt");
-    assert!(receipt.forced);
+    // A new worker may have been on its way already, and then ends in good order.
+    assert!(receipt.files[0].repaired, "{receipt:?}");
     assert!(["worker_failed", "stop_requested"].contains(&receipt.end_reason.as_str()), "{receipt:?}");
     check(&site, &receipt);
 }

@@ -99,8 +99,12 @@ async fn the_probes_need_no_token_and_tell_a_shutdown_from_a_death() {
     let door = Door::of(&agent).await;
     let probe = |path: &str| call(door.http, "GET", path, &[], "");
     eventually("it is ready", || probe("/readyz").code == 200).await;
-    assert_eq!(probe("/readyz").json(), json!({ "ready": true, "reasons": [], "problems": [] }));
-    assert_eq!(probe("/healthz").json(), json!({ "alive": true }));
+    let idle = json!({
+        "level": "absent", "subject": "agent", "about": "", "message": "no session: nothing is captured",
+    });
+    let well = json!({ "ready": true, "status": "ok", "reasons": [], "findings": [idle], "problems": [] });
+    eventually("it is well", || probe("/readyz").json() == well).await;
+    assert_eq!(probe("/healthz").json(), json!({ "alive": true, "status": "ok" }));
     agent.start(session("s", &["mic"])).await.expect("it starts");
     let worker = site.worker("s");
     send(worker, Signal::STOP);

@@ -1,0 +1,244 @@
+//! What is measured for the agent's health, and its outcome. The disk, the journal and the devices are
+//! looked at beside the actor, each with a deadline: what hangs is told, and holds up nobody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::actor::Actor;
+use super::child;
+use super::command::{Notice, ServingState};
+use super::live::Live;
+use super::refusal::Refusal;
+use crate::clock::{Clock, MonoTime};
+use crate::session::health::{
+    CaptureStage, DiskVitals, Health, HealthLimits, SessionVitals, SourceVitals, Vitals, evaluate,
+};
+use crate::session::machine::{Event, Phase};
+use crate::session::{SessionId, SourceState};
+
+/// How often the disk is looked at.
+const DISK_EVERY: Duration = Duration::from_secs(5);
+/// How often a journal that nobody writes to is tried.
+const JOURNAL_EVERY: Duration = Duration::from_secs(30);
+/// How often one that has failed is tried.
+const FAILED_JOURNAL_EVERY: Duration = Duration::from_secs(5);
+/// A worker may be without a link for this long.
+const UNLINKED_MAX: Duration = Duration::from_secs(2);
+/// Searches for devices that may fail in a row on an idle host.
+const PROBES_MISSED_MAX: u32 = 3;
+
+/// What was looked at last, and when.
+pub(super) struct HostVitals {
+    disk: Option<Result<u64, String>>,
+    journal: Option<String>,
+    probe: Option<String>,
+    disk_at: Looked,
+    journal_at: Looked,
+    probe_at: Looked,
+    /// When devices were last found.
+    found_at: MonoTime,
+}
+
+/// When something was looked at last.
+#[derive(Clone, Copy)]
+enum Looked {
+    At(MonoTime),
+    /// The look is under way.
+    Now,
+}
+
+/// The outcome of a look.
+pub(super) enum Look {
+    Disk(Result<u64, String>),
+    Journal(Option<String>),
+    Probe(Option<String>),
+}
+
+impl HostVitals {
+    pub(super) fn new(now: MonoTime) -> Self {
+        let at = Looked::At(now);
+        Self {
+            disk: None,
+            journal: None,
+            probe: None,
+            disk_at: Looked::At(MonoTime::default()),
+            journal_at: at,
+            probe_at: at,
+            found_at: now,
+        }
+    }
+}
+
+impl Looked {
+    /// Whether it is time to look again; the look begins then.
+    fn is_due(&mut self, now: MonoTime, every: Duration) -> bool {
+        let due = matches!(self, Self::At(at) if now.since(*at) >= every);
+        if due {
+            *self = Self::Now;
+        }
+        due
+    }
+}
+
+impl Actor {
+    /// Looks at what is due.
+    pub(super) fn look_at_host(&mut self, now: MonoTime) {
+        let notices = self.notices.clone();
+        let tell = move |look: Look| async move {
+            // An actor that has ended needs to know nothing.
+            let _ = notices.send(Notice::HostLooked(look)).await;
+        };
+        if self.host.disk_at.is_due(now, DISK_EVERY) {
+            let (library, tell) = (self.library.clone(), tell.clone());
+            self.tasks.spawn(async move {
+                let space = tokio::task::spawn_blocking(move || library.space());
+                let looked = match tokio::time::timeout(DISK_EVERY, space).await {
+                    Ok(Ok(Ok((free, _)))) => Ok(free),
+                    Ok(Ok(Err(error))) => Err(format!("media_dir can't be read: {error}; check its disk")),
+                    Ok(Err(_)) | Err(_) => Err("the disk of media_dir gives no answer".to_owned()),
+                };
+                tell(Look::Disk(looked)).await;
+            });
+        }
+        let every = if self.host.journal.is_some() { FAILED_JOURNAL_EVERY } else { JOURNAL_EVERY };
+        if self.host.journal_at.is_due(now, every) {
+            let (checked, limit, tell) = (self.journal.check(), self.settings.limits.journal, tell.clone());
+            self.tasks.spawn(async move {
+                let problem = match tokio::time::timeout(limit, checked).await {
+                    Ok(Ok(Err(error))) => Some(Refusal::journal(&error).message),
+                    Ok(Ok(Ok(())) | Err(_)) => None,
+                    Err(_) => Some("the journal gives no answer: check the disk of state_dir".to_owned()),
+                };
+                tell(Look::Journal(problem)).await;
+            });
+        }
+        let idle = self.live.is_empty() && self.pending.is_empty();
+        if idle && self.host.probe_at.is_due(now, self.settings.health.probe_every) {
+            let (program, timeout) = (self.program(), self.settings.limits.probe);
+            self.tasks.spawn(async move {
+                let problem = child::probe(program, timeout).await.err().map(|refusal| refusal.message);
+                tell(Look::Probe(problem)).await;
+            });
+        }
+    }
+
+    pub(super) fn on_look(&mut self, look: Look) {
+        let now = self.clock.now();
+        match look {
+            Look::Disk(disk) => {
+                self.host.disk_at = Looked::At(now);
+                self.host.disk = Some(disk);
+            }
+            Look::Journal(problem) => {
+                self.host.journal_at = Looked::At(now);
+                self.host.journal = problem;
+            }
+            Look::Probe(problem) => self.note_probe(problem),
+        }
+    }
+
+    /// A search for devices has ended, whoever asked for it.
+    pub(super) fn note_probe(&mut self, problem: Option<String>) {
+        let now = self.clock.now();
+        self.host.probe_at = Looked::At(now);
+        if problem.is_none() {
+            self.host.found_at = now;
+        }
+        self.host.probe = problem;
+    }
+
+    /// The journal has taken a record, or has not.
+    pub(super) fn note_journal(&mut self, problem: Option<String>) {
+        self.host.journal_at = Looked::At(self.clock.now());
+        self.host.journal = problem;
+    }
+
+    /// A session whose media doesn't become durable is degraded, whatever its worker says.
+    pub(super) fn judge_sources(&mut self, now: MonoTime) {
+        let limit = self.settings.health.durable_age;
+        let judged: Vec<(SessionId, bool)> = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.machine.phase() == Phase::Working)
+            .map(|(id, live)| {
+                let stale = live.account.sources.iter().any(|source| {
+                    source.state != SourceState::Released && live.durable_age(source, now) > limit
+                });
+                (id.clone(), stale || live.account.is_degraded())
+            })
+            .collect();
+        for (id, degraded) in judged {
+            self.feed(&id, Event::Degraded(degraded));
+        }
+    }
+
+    /// Tells who follows the agent's health, if it has changed.
+    pub(super) fn tell_health(&self) {
+        let health = self.health();
+        self.told_health.send_if_modified(|told| {
+            let news = **told != health;
+            if news {
+                *told = Arc::new(health.clone());
+            }
+            news
+        });
+    }
+
+    /// How well the agent does what it promises.
+    pub(super) fn health(&self) -> Health {
+        let settings = &self.settings.health;
+        let limits = HealthLimits {
+            durable_age: settings.durable_age,
+            unlinked: UNLINKED_MAX,
+            disk_left: settings.disk_left,
+            probe_age: settings.probe_every * PROBES_MISSED_MAX,
+        };
+        evaluate(&self.vitals(self.clock.now()), &limits)
+    }
+
+    fn vitals(&self, now: MonoTime) -> Vitals {
+        let state = self.admission.state();
+        let stuck = self.live.iter().filter(|(_, live)| live.machine.is_stuck());
+        let stuck = stuck.map(|(id, live)| {
+            let released = live.machine.is_released();
+            let refusal = if released { Refusal::stuck(id) } else { Refusal::not_released(id) };
+            (id.clone(), refusal.message)
+        });
+        let mut unsaved: Vec<SessionId> = self.unsaved.keys().cloned().collect();
+        let mut sessions: Vec<SessionVitals> =
+            self.live.iter().map(|(id, live)| live.vitals(id, now)).collect();
+        // What is told must not change by itself.
+        unsaved.sort();
+        sessions.sort_by(|one, other| one.id.cmp(&other.id));
+        Vitals {
+            stopping: state == ServingState::Stopping,
+            closed: (state != ServingState::Serving).then(|| state.reason().to_owned()),
+            sessions,
+            stuck: stuck.collect(),
+            unsaved,
+            journal: self.host.journal.clone(),
+            disk: self.host.disk.clone().map(|disk| disk.map(|free_bytes| DiskVitals { free_bytes })),
+            bytes_per_second: self.bytes_per_second(),
+            probe_age: now.since(self.host.found_at),
+            probe: self.host.probe.clone(),
+        }
+    }
+}
+
+impl Live {
+    fn vitals(&self, id: &SessionId, now: MonoTime) -> SessionVitals {
+        let stage = match self.machine.phase() {
+            Phase::Working => CaptureStage::Working,
+            Phase::Restarting => CaptureStage::Restarting,
+            _ => CaptureStage::Changing,
+        };
+        let sources = self.account.sources.iter().map(|source| SourceVitals {
+            device: source.receipt.device.clone(),
+            state: source.state,
+            reason: source.reason.clone(),
+            durable_age: self.durable_age(source, now),
+        });
+        let unlinked = self.link.is_none().then(|| now.since(self.heard_at));
+        SessionVitals { id: id.clone(), stage, unlinked, sources: sources.collect() }
+    }
+}
