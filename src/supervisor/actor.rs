@@ -21,10 +21,11 @@ use super::scope::Scope;
 use super::socket;
 use super::start::Pending;
 use super::stop::Tombstone;
+use super::unsaved::Unsaved;
 use super::vitals::HostVitals;
 use crate::clock::{Clock, MonoTime, SystemClock};
 use crate::config::Settings;
-use crate::journal::{Journal, Record};
+use crate::journal::Journal;
 use crate::library::Library;
 use crate::session::health::Health;
 use crate::session::machine::{Event, PhaseLimits, StopMode};
@@ -75,7 +76,7 @@ pub(super) struct Actor {
     pub(super) pending: HashMap<SessionId, Pending>,
     pub(super) tombstones: VecDeque<Tombstone>,
     /// Finished sessions whose receipts the journal has not taken yet.
-    pub(super) unsaved: HashMap<SessionId, Record>,
+    pub(super) unsaved: Unsaved,
     pub(super) change: u64,
     /// The journal has every change up to here.
     pub(super) journalled: u64,
@@ -116,7 +117,7 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
         live: HashMap::new(),
         pending: HashMap::new(),
         tombstones: VecDeque::new(),
-        unsaved: HashMap::new(),
+        unsaved: Unsaved::default(),
         change,
         journalled: change,
         admission: Admission::default(),

@@ -121,7 +121,7 @@ impl Actor {
         }
         let listed = self.journal.list(since, count);
         let live = self.live.values().map(super::live::Live::view);
-        let unsaved = self.unsaved.values().map(compose::view_of);
+        let unsaved = self.unsaved.records().map(compose::view_of);
         let live: Vec<_> = live.chain(unsaved).map(Arc::new).collect();
         self.tasks.spawn(async move {
             let records = match listed.await {

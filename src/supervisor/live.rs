@@ -58,6 +58,8 @@ pub(super) struct Live {
     pub(super) queued_packets: u64,
     pub(super) pending_bytes: u64,
     pub(super) released_at: Option<WallTime>,
+    /// The journal has its receipt.
+    pub(super) saved: bool,
     /// Why the start failed, once it has.
     pub(super) failure: Option<Refusal>,
     pub(super) start_waiters: Vec<Reply<Arc<SessionView>>>,
@@ -88,6 +90,7 @@ impl Live {
             queued_packets: 0,
             pending_bytes: 0,
             released_at: None,
+            saved: false,
             failure: None,
             start_waiters: Vec::new(),
             stop_waiters: Vec::new(),

@@ -21,6 +21,7 @@ mod scope;
 mod socket;
 mod start;
 mod stop;
+mod unsaved;
 mod vitals;
 mod workers;
 

@@ -108,7 +108,9 @@ impl Actor {
         }
         if self.live.get(id).is_some_and(|live| live.machine.phase() == Phase::Finished) {
             self.answer_finished(id);
-            self.live.remove(id);
+            if let Some(live) = self.live.remove(id).filter(|live| !live.saved) {
+                self.unsaved.keep(live.record);
+            }
             tracing::info!(session = %id, "session finished");
         }
     }
@@ -150,6 +152,10 @@ impl Actor {
     ) {
         if outcome.is_ok() {
             self.journalled = self.journalled.max(change);
+            self.unsaved.taken(id, change);
+            if let Some(live) = self.live.get_mut(id).filter(|_| events.contains(&Event::FinishJournalled)) {
+                live.saved = true;
+            }
         }
         self.note_journal(outcome.as_ref().err().map(|error| Refusal::journal(error).message));
         if let Err(error) = &outcome {
@@ -161,27 +167,19 @@ impl Actor {
                     live.failure.get_or_insert(refusal);
                 }
             }
-            self.keep_unsaved(id, &events);
-        } else if self.unsaved.get(id).is_some_and(|_| events.is_empty()) {
-            self.unsaved.remove(id);
         }
         for event in events {
             let failed = outcome.is_err() && event == Event::StartJournalled;
             self.feed(id, if failed { Event::StartNotJournalled } else { event });
         }
-    }
-
-    /// A receipt that the journal has not taken is kept, answered with, and offered again.
-    fn keep_unsaved(&mut self, id: &SessionId, events: &[Event]) {
-        if let Some(live) = self.live.get(id).filter(|_| events.contains(&Event::FinishJournalled)) {
-            self.unsaved.insert(id.clone(), live.record.clone());
+        if outcome.is_err() {
+            self.unsaved.refused(id, change);
         }
     }
 
     /// Offers the journal what it has not taken.
     pub(super) fn save_again(&mut self) {
-        let records: Vec<Record> = self.unsaved.values().cloned().collect();
-        for record in records {
+        for record in self.unsaved.offer_again() {
             self.put(record, Vec::new());
         }
     }

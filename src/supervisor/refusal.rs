@@ -102,6 +102,14 @@ impl Refusal {
         Self::new(RefusalKind::Internal, "JOURNAL_FAILED", message)
     }
 
+    /// A session is finished, and what the journal has of it is not its receipt.
+    pub fn receipt_not_saved(session: &SessionId) -> Self {
+        let message = format!(
+            "the journal has not taken the receipt of session {session}: check the disk of state_dir"
+        );
+        Self::new(RefusalKind::Internal, "JOURNAL_FAILED", message).about("session", session)
+    }
+
     /// A caller's cursor is none of this journal's: waiting for it would miss what happens until then.
     pub fn cursor_ahead(since: u64, last: u64) -> Self {
         let message = format!(

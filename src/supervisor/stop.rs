@@ -74,6 +74,10 @@ impl Actor {
         let StopAsked { request, scope, reply } = asked;
         let known = self.unsaved.get(&id).map_or(known, |record| Ok(Some(record.clone())));
         match known {
+            // Whatever the journal lacks, nothing is called finished without its receipt.
+            Ok(Some(record)) if scope.holds(&record.spec) && !record.is_finished() => {
+                send(reply, Err(Refusal::receipt_not_saved(&id)));
+            }
             Ok(Some(record)) if scope.holds(&record.spec) => {
                 let is_retry = request.key.is_some_and(|key| record.stop_keys.contains(&key));
                 let view = Arc::new(compose::view_of(&record));

@@ -1,10 +1,10 @@
 //! Disks that fill up, go away or can't be written.
 
+use shutterd::api::proto::StopSessionResponse;
 use tokio::time::Instant;
-
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::agent::{Agent, refusal, session};
+use crate::agent::{Agent, PATIENCE, eventually, refusal, session};
 use crate::media::check;
 use crate::site::{Site, faulty_camera, microphone};
 
@@ -115,6 +115,51 @@ async fn a_full_disk_below_the_journal_keeps_no_stop_from_its_answer() {
     let receipt = found.receipt.expect("its receipt");
     assert_eq!((receipt.end_reason.as_str(), receipt.forced), ("stop_requested", false));
     check(&site, &receipt);
+}
+
+#[tokio::test]
+async fn what_is_finished_stays_finished_however_long_the_journal_takes_for_its_receipt() {
+    let site = Site::new("limits.journal_timeout_ms = 300", &[microphone("mic")]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("s", &["mic"])).await.expect("it starts");
+    agent.recorded("s", 0, 10_000).await;
+    let lock =
+        rusqlite::Connection::open(site.dir().join("state/journal.sqlite")).expect("the journal opens");
+    lock.execute_batch("BEGIN IMMEDIATE").expect("nobody writes now");
+    let first = agent.stop("s").await.expect("the stop is answered by its deadline");
+    let receipt = first.receipt.clone().expect("its receipt");
+    assert!(!site.log().contains("the journal failed"), "the write is still under way");
+    stays_finished(&agent, &first).await;
+    is_healthy(&agent, ServingStatus::NotServing).await;
+    eventually("the journal refuses the receipt", || site.log().matches("the journal failed").count() >= 2)
+        .await;
+    stays_finished(&agent, &first).await;
+    is_healthy(&agent, ServingStatus::NotServing).await;
+    lock.execute_batch("ROLLBACK").expect("others may write again");
+    is_healthy(&agent, ServingStatus::Serving).await;
+    stays_finished(&agent, &first).await;
+    agent.crash().await;
+    let found = Agent::serve(&site).await.get("s").await.expect("the journal has it");
+    assert_eq!((found.session, found.receipt.as_ref()), (first.session, Some(&receipt)));
+    check(&site, &receipt);
+}
+
+/// Whoever looks, lists or stops again hears what the first stop heard.
+async fn stays_finished(agent: &Agent, first: &StopSessionResponse) {
+    let found = agent.get("s").await.expect("it is known");
+    assert_eq!((&found.session, &found.receipt), (&first.session, &first.receipt));
+    assert_eq!(agent.list().await, [found]);
+    let again = agent.stop("s").await.expect("it can be stopped again");
+    assert!(again.already_finished);
+    assert_eq!((&again.session, &again.receipt), (&first.session, &first.receipt));
+}
+
+async fn is_healthy(agent: &Agent, wanted: ServingStatus) {
+    let deadline = Instant::now() + PATIENCE;
+    while agent.health().await != Some(wanted) {
+        assert!(Instant::now() < deadline, "health never became {wanted:?}");
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn refused_by_name(agent: &Agent) {
