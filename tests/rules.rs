@@ -379,6 +379,41 @@ fn an_abort_reaches_a_worker_that_ends_by_itself() {
     assert_eq!(life.machine.cause(), Some(EndReason::Expired));
 }
 
+/// A session with [`limits`] that captures at 0 s, and then takes these stops, each at its second; when
+/// it is ended by force.
+fn forced_at(stops: &[(u64, StopMode, Option<u64>)]) -> u64 {
+    let mut life = Life::admit(limits(), MonoTime::default());
+    for event in [Event::StartJournalled, Event::Linked, Event::Working] {
+        life.step(MonoTime::default(), event).expect("promises hold");
+    }
+    for (at, mode, drain) in stops {
+        let drain = drain.map(Duration::from_secs);
+        let stop = Event::StopRequested { reason: EndReason::StopRequested, mode: *mode, drain };
+        life.step(MonoTime::default() + Duration::from_secs(*at), stop).expect("promises hold");
+    }
+    let armed = life.history.armed.expect("a stop has a deadline");
+    let orders = life.step(armed, Event::DeadlinePassed).expect("promises hold");
+    assert!(orders.contains(&Action::Terminate), "{orders:?}");
+    armed.since(MonoTime::default()).as_secs()
+}
+
+#[test]
+fn an_abort_shortens_a_drain_and_no_stop_prolongs_one() {
+    let (drain, abort) = (StopMode::Drain, StopMode::Abort);
+    assert_eq!(forced_at(&[(0, drain, None)]), 10);
+    assert_eq!(
+        forced_at(&[(0, drain, None), (1, abort, None)]),
+        4,
+        "what SIGTERM is given, from the abort on"
+    );
+    assert_eq!(forced_at(&[(0, drain, Some(60)), (20, abort, Some(50))]), 23);
+    assert_eq!(forced_at(&[(0, abort, None)]), 3);
+    assert_eq!(forced_at(&[(0, drain, None), (9, abort, None)]), 10, "it comes too late to shorten");
+    assert_eq!(forced_at(&[(0, abort, None), (1, abort, None)]), 3, "a second abort is no respite");
+    assert_eq!(forced_at(&[(0, abort, None), (1, drain, Some(30))]), 3);
+    assert_eq!(forced_at(&[(0, drain, None), (1, drain, Some(2))]), 3);
+}
+
 #[test]
 fn a_stop_during_a_repair_is_journalled_and_answered_as_released() {
     let gone = Left { cause: None, worker: LeftWorker::Gone, unrepaired: false };

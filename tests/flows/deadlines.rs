@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use shutterd::api::proto::StopSessionRequest;
+use shutterd::api::proto::{StopMode, StopSessionRequest};
 use tokio::time::Instant;
 
-use crate::agent::{Agent, drain, refusal, send, session, worker_state};
+use crate::agent::{Agent, drain, eventually, refusal, send, session, worker_state};
 use crate::media::check;
 use crate::site::{Site, camera, faulty_camera, microphone};
 
@@ -76,6 +76,36 @@ async fn a_worker_that_misses_the_deadline_of_a_stop_is_killed_and_its_files_are
     let found = agent.get("s").await.expect("it is there");
     assert_eq!((found.session, found.receipt), (stopped.session, stopped.receipt));
     agent.start(session("next", &["cam", "mic"])).await.expect("the devices are free");
+}
+
+#[tokio::test]
+async fn an_abort_and_a_second_signal_leave_a_worker_that_hangs_no_longer_than_sigterm_would() {
+    let limits = "limits.drain_timeout_ms = 600000\nlimits.term_timeout_ms = 300";
+    let site = Site::new(limits, &[camera("cam"), microphone("mic")]);
+    let agent = Agent::serve(&site).await;
+    for (id, device) in [("one", "cam"), ("two", "mic")] {
+        agent.start(session(id, &[device])).await.expect("it starts");
+        agent.recorded(id, 10, 10_000).await;
+        send(site.worker(id), Signal::STOP);
+    }
+    let mut events = agent.watch("one").await;
+    let draining =
+        crate::agent::until(&mut events, |event| worker_state(event.session.as_ref()) == "draining");
+    let (drained, aborted) = tokio::join!(agent.stop("one"), async {
+        draining.await;
+        agent.stop_with(StopSessionRequest { mode: StopMode::Abort.into(), ..drain("one") }).await
+    });
+    let receipt = aborted.expect("the abort is answered").receipt.expect("its receipt");
+    assert_eq!(drained.expect("so is the stop").receipt.as_ref(), Some(&receipt));
+    assert!(receipt.forced && receipt.sources[0].written >= 10, "{receipt:?}");
+    check(&site, &receipt);
+    agent.signal(Signal::TERM);
+    eventually("it drains", || site.log().contains("draining every session")).await;
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.exited().await.code(), Some(0));
+    let receipt = Agent::serve(&site).await.finished("two").await.receipt.expect("its receipt");
+    assert_eq!((receipt.end_reason.as_str(), receipt.forced), ("agent_shutdown", true));
+    check(&site, &receipt);
 }
 
 #[tokio::test]

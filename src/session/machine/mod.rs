@@ -38,7 +38,7 @@ pub struct PhaseLimits {
     pub start: Duration,
     /// From the stop until the worker is reaped, unless the stop says otherwise.
     pub drain: Duration,
-    /// From SIGTERM until SIGKILL.
+    /// From SIGTERM until SIGKILL, and from an abort until SIGTERM.
     pub term: Duration,
     /// From SIGKILL until the worker counts as stuck in the kernel.
     pub kill: Duration,
@@ -146,7 +146,8 @@ pub enum Event {
         reason: EndReason,
         /// What becomes of data in memory.
         mode: StopMode,
-        /// How long the drain may take; the limits' if absent.
+        /// How long the drain may take; the limits' if absent. An abort takes no longer than the
+        /// limits give a worker after SIGTERM, and shortens a drain under way to that.
         drain: Option<Duration>,
     },
     /// The worker ends the session by itself.

@@ -24,7 +24,12 @@ impl Machine {
             Event::Silent => self.on_silent(now, &mut todo),
             Event::Degraded(degraded) => self.degraded = degraded,
             Event::StopRequested { reason, mode, drain } => {
-                let deadline = now + drain.unwrap_or(self.limits.drain);
+                let drain = drain.unwrap_or(self.limits.drain);
+                let longest = match mode {
+                    StopMode::Drain => drain,
+                    StopMode::Abort => drain.min(self.limits.term),
+                };
+                let deadline = now + longest;
                 self.on_stop(reason, mode, now, deadline, &mut todo);
             }
             Event::WorkerEnds(reason) => self.on_worker_ends(reason, now, &mut todo),
