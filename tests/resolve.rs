@@ -103,6 +103,28 @@ fn a_device_id_is_the_key_a_link_the_serial_the_node_or_the_id_of_the_config() {
 }
 
 #[test]
+fn two_names_of_one_pipe_are_one_device() {
+    let pipe = |id: &str, media, path: &str| ConfiguredDevice {
+        place: Place::Pipe(path.to_owned()),
+        ..synthetic(id, media)
+    };
+    let config = [
+        pipe("wide", MediaType::Video, "/run/camera"),
+        pipe("narrow", MediaType::Video, "/run//./camera"),
+        pipe("sound", MediaType::Audio, "/run/camera"),
+        pipe("other", MediaType::Video, "/run/camera2"),
+    ];
+    let key = |id, media| key_of(with_device(id, media), &config, &[]);
+    assert_eq!(key("wide", MediaType::Video).as_deref(), Ok("pipe:/run/camera"));
+    assert_eq!(key("narrow", MediaType::Video).as_deref(), Ok("pipe:/run/camera"));
+    assert_eq!(key("sound", MediaType::Audio).as_deref(), Ok("pipe:/run/camera"));
+    assert_eq!(key("other", MediaType::Video).as_deref(), Ok("pipe:/run/camera2"));
+    let sources = [with_device("wide", MediaType::Video), with_device("sound", MediaType::Audio)];
+    let twice = resolve(&sources, &StartOptions::default(), &config, &[]);
+    assert!(matches!(twice, Err(ResolveError::Twice { .. })), "{twice:?}");
+}
+
+#[test]
 fn a_device_id_that_is_not_there_is_missing_even_if_there_is_only_one_device() {
     for device_id in ["SN3", "Integrated Webcam", "", "/dev/video", "sn1", "front"] {
         let config = [alias("front", "", by_path(PATH_2))];

@@ -1,6 +1,8 @@
 //! From a source to its device: by the id it names, the host's aliases, the name a person sees, or
 //! because there is only one. Several candidates are an error that lists them, never a guess.
 
+use std::path::{Path, PathBuf};
+
 use thiserror::Error;
 
 use super::device::{Address, DeviceKey, DeviceSpec, FaultOrder, FormatWish, FoundDevice, MediaType};
@@ -224,6 +226,21 @@ fn candidates(media: MediaType, configured: &[ConfiguredDevice], found: &[FoundD
     all
 }
 
+impl ConfiguredDevice {
+    /// What a lease of a virtual device is held on; a real one has its key from the search. What is read
+    /// from a pipe is gone for every other reader: two names of one pipe are one device.
+    pub fn virtual_key(&self) -> Option<DeviceKey> {
+        match &self.place {
+            Place::Real(_) => None,
+            Place::Synthetic(_) | Place::Replay { .. } => Some(DeviceKey(format!("virtual:{}", self.id))),
+            Place::Pipe(path) => {
+                let path: PathBuf = Path::new(path).components().collect();
+                Some(DeviceKey(format!("pipe:{}", path.display())))
+            }
+        }
+    }
+}
+
 impl Candidate {
     fn found(device: &FoundDevice) -> Self {
         let address = match device.media {
@@ -257,7 +274,7 @@ impl Candidate {
             Place::Pipe(path) => Address::Pipe { path: path.clone() },
             Place::Real(_) => unreachable!("real devices are candidates once they are found"),
         };
-        let key = DeviceKey(format!("virtual:{}", device.id));
+        let key = device.virtual_key().expect("real devices are candidates once they are found");
         Self {
             aliases: vec![device.id.clone(), label.clone()],
             ids: vec![device.id.clone(), key.0.clone()],

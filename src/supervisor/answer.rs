@@ -178,10 +178,7 @@ fn failure(known: Option<&Refusal>, id: &SessionId) -> Refusal {
 }
 
 fn keys(configured: &[ConfiguredDevice], found: &[FoundDevice]) -> Vec<DeviceKey> {
-    let virtual_keys = configured
-        .iter()
-        .filter(|device| !matches!(device.place, Place::Real(_)))
-        .map(|device| DeviceKey(format!("virtual:{}", device.id)));
+    let virtual_keys = configured.iter().filter_map(ConfiguredDevice::virtual_key);
     virtual_keys.chain(found.iter().map(|device| device.key.clone())).collect()
 }
 

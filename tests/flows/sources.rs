@@ -1,9 +1,12 @@
 //! Sources that stall, vanish, come back and end: the session goes on, and the receipt says where
 //! something is missing.
 
-use shutterd::api::proto::SessionEvent;
+use std::path::Path;
 
-use crate::agent::{Agent, session, until, worker_state};
+use shutterd::api::proto::SessionEvent;
+use tonic::Code;
+
+use crate::agent::{Agent, refusal, session, until, worker_state};
 use crate::media::check;
 use crate::site::{Site, camera, faulty_camera, faulty_microphone, microphone};
 
@@ -151,6 +154,43 @@ async fn what_a_program_writes_into_a_pipe_is_in_the_file_byte_for_byte() {
         fed == self::fed(&["-i", &receipt.files[0].path], "copy"),
         "the pictures are those that were fed"
     );
+}
+
+#[tokio::test]
+async fn a_pipe_has_one_reader_at_a_time_whatever_it_is_called() {
+    let site = Site::unshared("", &[]);
+    let (fifo, link) = (site.dir().join("samples"), site.dir().join("link"));
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).expect("a pipe");
+    std::os::unix::fs::symlink(&fifo, &link).expect("another way to it");
+    let config = site.dir().join("flow.toml");
+    let mut text = std::fs::read_to_string(&config).expect("the config");
+    for (id, path) in [("mic1", &fifo), ("mic2", &fifo), ("mic3", &link)] {
+        let path = path.display();
+        text +=
+            &format!("[[devices]]\nid = \"{id}\"\nkind = \"pipe\"\nmedia = \"audio\"\npath = \"{path}\"\n");
+    }
+    std::fs::write(&config, text).expect("the config can be changed");
+    let agent = Agent::serve(&std::sync::Arc::new(site)).await;
+    // As much as a pipe takes at once; opening it waits for its reader.
+    let write = |path: &Path| {
+        let path = path.to_owned();
+        tokio::task::spawn_blocking(move || std::fs::write(path, vec![1; 48_000]))
+    };
+    let written = write(&fifo);
+    agent.start(session("s", &["mic1"])).await.expect("it starts");
+    written.await.expect("the writer ran").expect("the pipe takes it");
+    for (device, holder) in [("mic2", "s"), ("mic3", "another process")] {
+        let refused = agent.start(session("t", &[device])).await.expect_err("the pipe is being read");
+        let (code, reason, about) = refusal(&refused);
+        assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "DEVICE_BUSY"), "{refused:?}");
+        assert_eq!(about.get("holder").map(String::as_str), Some(holder), "{refused:?}");
+    }
+    agent.recorded("s", 0, 20_000).await;
+    let receipt = agent.stop("s").await.expect("it stops").receipt.expect("its receipt");
+    assert_eq!(receipt.sources[0].captured, 24_000, "no sample went elsewhere");
+    let written = write(&link);
+    agent.start(session("next", &["mic3"])).await.expect("the pipe is free");
+    written.await.expect("the writer ran").expect("the pipe takes it");
 }
 
 /// A stream of pictures by ffmpeg.

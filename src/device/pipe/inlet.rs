@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
 use crate::clock::{Clock, MonoTime, SystemClock};
 use crate::device::wait::{Waited, wait};
@@ -61,6 +62,7 @@ impl Inlet {
             .custom_flags(OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed())
             .open(&real)
             .map_err(|error| refused(&name, path, error))?;
+        take(&file, &name, path)?;
         // A smaller pipe does too: the host's limit for all pipes of a user may be used up.
         let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE_BYTES);
         let room = rustix::pipe::fcntl_getpipe_size(&file).unwrap_or(PIPE_BYTES);
@@ -112,6 +114,16 @@ impl Inlet {
 
     pub(super) fn failed(&self, doing: &'static str, source: io::Error) -> DeviceError {
         DeviceError::Failed { device: self.name.clone(), doing, source }
+    }
+}
+
+/// Two readers of one pipe would each get a part of what is written. The lock is on the file itself, so
+/// that it holds whatever path leads to it; only other readers of this program ask for it.
+fn take(file: &File, name: &str, path: &str) -> Result<(), DeviceError> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(DeviceError::Busy { device: name.to_owned(), node: path.to_owned() }),
+        // What can't be locked is read all the same.
+        _ => Ok(()),
     }
 }
 

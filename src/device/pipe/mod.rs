@@ -18,7 +18,7 @@ use sound::Sound;
 /// 48 kHz mono unless the wish says otherwise.
 ///
 /// # Errors
-/// There is nothing at the path, it is no pipe, or no picture came.
+/// There is nothing at the path, it is no pipe, another source reads it, or no picture came.
 pub fn open(spec: &DeviceSpec, wake: &Wake) -> Result<Box<dyn Device>, DeviceError> {
     let path = match &spec.address {
         Address::Pipe { path } => path.as_str(),
