@@ -10,12 +10,13 @@ use futures_util::future::Either;
 use http::header::AUTHORIZATION;
 use tonic::body::Body;
 use tonic::server::NamedService;
-use tonic::transport::server::UdsConnectInfo;
+use tonic::transport::server::{TcpConnectInfo, UdsConnectInfo};
 use tonic::{Request, Status};
 use tower::Service;
 
+use super::limited::Limit;
 use super::status::{forbidden, unauthenticated};
-use crate::access::{Call, Caller, Denial, PeerRule, Role, Tokens, bearer};
+use crate::access::{Call, Caller, Denial, PeerRule, Role, Tokens, Visitor, bearer};
 
 /// Lets calls in or refuses them, before anything else looks at them.
 #[derive(Clone)]
@@ -31,12 +32,16 @@ impl Guard {
     }
 
     fn admit<B>(&self, request: &http::Request<B>) -> Result<Caller, Status> {
-        let caller = match request.extensions().get::<UdsConnectInfo>() {
-            Some(peer) => self.peer(peer)?,
+        let caller = match request.extensions().get::<Limit<UdsConnectInfo>>() {
+            Some(limit) => self.peer(&limit.peer)?,
             None => {
                 self.bearer(request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()))?
             }
         };
+        // Whatever it may do, its connection's place is its own.
+        if let Some(visitor) = visitor_of(request) {
+            visitor.know();
+        }
         let name = request.uri().path().rsplit('/').next().unwrap_or_default();
         let may = match Call::named(name) {
             Some(call) => caller.may(call),
@@ -71,16 +76,27 @@ impl Guard {
     }
 }
 
-/// A service behind the guard.
+/// The connection over which a request has come.
+fn visitor_of<B>(request: &http::Request<B>) -> Option<&Visitor> {
+    let (unix, tcp) = (request.extensions().get(), request.extensions().get());
+    unix.map(|limit: &Limit<UdsConnectInfo>| &limit.visitor)
+        .or_else(|| tcp.map(|limit: &Limit<TcpConnectInfo>| &limit.visitor))
+}
+
+/// A service behind the guard, or one that is open to everybody.
 #[derive(Clone)]
 pub(super) struct Guarded<S> {
     service: S,
-    guard: Guard,
+    guard: Option<Guard>,
 }
 
 impl<S> Guarded<S> {
     pub(super) fn new(service: S, guard: Guard) -> Self {
-        Self { service, guard }
+        Self { service, guard: Some(guard) }
+    }
+
+    pub(super) fn open(service: S) -> Self {
+        Self { service, guard: None }
     }
 }
 
@@ -101,7 +117,13 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        match self.guard.admit(&request) {
+        let Some(guard) = &self.guard else {
+            if let Some(visitor) = visitor_of(&request) {
+                visitor.hear();
+            }
+            return Either::Left(self.service.call(request));
+        };
+        match guard.admit(&request) {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
                 Either::Left(self.service.call(request))

@@ -1,5 +1,5 @@
-//! A limit on connections: whoever comes beyond it waits or is closed, and whoever says nothing loses
-//! its place.
+//! A limit on connections: each has a place, loses it to another one while nobody knows who it is, and
+//! doesn't keep it for long without a call.
 
 use std::io;
 use std::pin::Pin;
@@ -8,60 +8,79 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
 
-/// How long the first byte of a connection may take; from then on HTTP/2's pings find who is gone.
+use crate::access::{Place, Places, Visitor};
+
+/// How long the first byte of a connection may take.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
+/// And its first call that is let in; from then on HTTP/2's pings find who is gone.
+const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that gives its place free when it is dropped.
 pub(super) struct Limited<S> {
     io: S,
-    /// Runs until the first byte has come.
-    greeting: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    place: Place,
+    /// Ends when it has lost its place.
+    lost: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Runs until it has made a call; first until it has said anything.
+    patience: Option<Pin<Box<Sleep>>>,
+    accepted_at: Instant,
 }
 
-/// Which places a connection may have, and what becomes of it when they are taken.
-pub(super) enum Places {
-    /// It is let wait in the kernel's queue, with all who come after it.
-    Waiting(Arc<Semaphore>),
-    /// It is closed at once, so that it keeps nobody out.
-    Closing(Arc<Semaphore>),
+/// What a call learns of its connection.
+#[derive(Clone)]
+pub(super) struct Limit<I> {
+    /// What the socket says.
+    pub(super) peer: I,
+    /// For the guard to say whether it is known.
+    pub(super) visitor: Visitor,
 }
 
 /// The connections of `incoming`, as many at once as there are places of their kind.
 pub(super) fn limited<S: Send + 'static>(
     incoming: impl Stream<Item = io::Result<S>> + Send + 'static,
-    places: impl Fn(&S) -> Places + Send + 'static,
+    places: impl Fn(&S) -> Arc<Places> + Send + 'static,
 ) -> impl Stream<Item = io::Result<Limited<S>>> + Send + 'static {
     futures_util::stream::unfold((Box::pin(incoming), places), |(mut incoming, places)| async move {
-        loop {
-            let io = match incoming.next().await? {
-                Ok(io) => io,
-                Err(error) => return Some((Err(error), (incoming, places))),
-            };
-            let place = match places(&io) {
-                // The semaphore is never closed.
-                Places::Waiting(places) => places.acquire_owned().await.ok()?,
-                Places::Closing(places) => match places.try_acquire_owned() {
-                    Ok(place) => place,
-                    Err(_) => continue,
-                },
-            };
-            let greeting = Some(Box::pin(sleep(GREETING_TIMEOUT)));
-            return Some((Ok(Limited { io, greeting, _place: place }), (incoming, places)));
-        }
+        let io = match incoming.next().await? {
+            Ok(io) => io,
+            Err(error) => return Some((Err(error), (incoming, places))),
+        };
+        let place = places(&io).take().await;
+        let limited = Limited {
+            io,
+            lost: Box::pin(place.lost()),
+            place,
+            patience: Some(Box::pin(sleep(GREETING_TIMEOUT))),
+            accepted_at: Instant::now(),
+        };
+        Some((Ok(limited), (incoming, places)))
     })
 }
 
 impl<S: Connected> Connected for Limited<S> {
-    type ConnectInfo = S::ConnectInfo;
+    type ConnectInfo = Limit<S::ConnectInfo>;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.io.connect_info()
+        Limit { peer: self.io.connect_info(), visitor: self.place.visitor().clone() }
+    }
+}
+
+impl<S> Limited<S> {
+    /// Whether its time is up. Reads are polled as long as the connection is there.
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.lost.as_mut().poll(context).is_ready() {
+            return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+        }
+        if let Some(patience) = &mut self.patience
+            && patience.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(io::ErrorKind::TimedOut.into());
+        }
+        Poll::Pending
     }
 }
 
@@ -72,16 +91,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.io).poll_read(context, into);
-        match (&read, &mut self.greeting) {
-            (Poll::Ready(_), greeting) => *greeting = None,
-            (Poll::Pending, Some(greeting)) => {
-                if greeting.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
+        if read.is_ready() {
+            let until = self.accepted_at + FIRST_CALL_TIMEOUT;
+            if let Some(patience) = self.patience.as_mut().filter(|patience| patience.deadline() != until) {
+                patience.as_mut().reset(until);
             }
-            (Poll::Pending, None) => {}
         }
-        read
+        if self.place.visitor().is_heard() {
+            self.patience = None;
+        }
+        match self.poll_over(context) {
+            Poll::Ready(error) => Poll::Ready(Err(error)),
+            Poll::Pending => read,
+        }
     }
 }
 

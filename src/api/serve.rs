@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,11 +15,11 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use super::guard::{Guard, Guarded};
-use super::limited::{Places, limited};
+use super::limited::limited;
 use super::proto::FILE_DESCRIPTOR_SET;
 use super::proto::capture_agent_server::CaptureAgentServer;
 use super::service::{About, Service};
-use crate::access::PeerRule;
+use crate::access::{PeerRule, Places};
 use crate::library::Library;
 use crate::supervisor::Handle;
 
@@ -131,23 +130,19 @@ impl Api {
             .max_decoding_message_size(self.message_bytes_max)
             .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
         let routes = || router(agent.clone(), health_service.clone(), &self.guard);
-        let places = || Arc::new(Semaphore::new(self.connections_max));
-        let (own, strangers) = (places(), Arc::new(Semaphore::new(STRANGERS_MAX)));
+        let (own, strangers) = (Places::new(self.connections_max), Places::new(STRANGERS_MAX));
         let peers = PeerRule::of_this_process();
         let unix = limited(UnixListenerStream::new(bound.unix), move |stream: &UnixStream| {
             let known = stream.peer_cred().is_ok_and(|peer| peers.admits(peer.uid()));
-            if known { Places::Waiting(Arc::clone(&own)) } else { Places::Closing(Arc::clone(&strangers)) }
+            Arc::clone(if known { &own } else { &strangers })
         });
         let unix = routes().serve_with_incoming_shutdown(unix, ending.clone().cancelled_owned());
         let tcp = async {
             match bound.tcp {
                 Some(listener) => {
-                    let tcp = {
-                        let places = places();
-                        limited(TcpListenerStream::new(listener), move |_: &TcpStream| {
-                            Places::Waiting(Arc::clone(&places))
-                        })
-                    };
+                    let places = Places::new(self.connections_max);
+                    let tcp =
+                        limited(TcpListenerStream::new(listener), move |_: &TcpStream| Arc::clone(&places));
                     routes().serve_with_incoming_shutdown(tcp, ending.clone().cancelled_owned()).await
                 }
                 None => Ok(()),
@@ -178,7 +173,7 @@ fn router(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .http2_max_header_list_size(HEADER_BYTES_MAX)
-        .add_service(health)
+        .add_service(Guarded::open(health))
         .add_service(Guarded::new(agent, guard.clone()))
         .add_service(Guarded::new(v1, guard.clone()))
         .add_service(Guarded::new(v1alpha, guard.clone()))

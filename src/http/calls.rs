@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::answer::{Problem, json, tell_quota};
 use super::health;
-use crate::access::{Call, Caller, Quota, Quotas, Tokens, bearer};
+use crate::access::{Call, Caller, Quota, Quotas, Tokens, Visitor, bearer};
 use crate::clock::{Clock, SystemClock};
 use crate::session::SessionId;
 use crate::session::machine::StopMode;
@@ -53,14 +53,14 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
 }
 
 async fn get_session(State(desk): State<Arc<Desk>>, id: IdPath, request: Request) -> Response {
-    match desk.admit(request.headers()) {
+    match desk.admit(&request) {
         Ok((caller, quota)) => answer(desk.get(&caller, id, request).await, Some(&quota)),
         Err((problem, quota)) => answer(Err(problem), quota.as_ref()),
     }
 }
 
 async fn stop_session(State(desk): State<Arc<Desk>>, id: IdPath, request: Request) -> Response {
-    match desk.admit(request.headers()) {
+    match desk.admit(&request) {
         Ok((caller, quota)) => answer(desk.stop(&caller, id, request).await, Some(&quota)),
         Err((problem, quota)) => answer(Err(problem), quota.as_ref()),
     }
@@ -68,9 +68,12 @@ async fn stop_session(State(desk): State<Arc<Desk>>, id: IdPath, request: Reques
 
 impl Desk {
     /// Who calls, and what its bucket holds after this call; or why not, and what it holds then.
-    fn admit(&self, headers: &HeaderMap) -> Result<(Caller, Quota), (Problem, Option<Quota>)> {
-        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    fn admit(&self, request: &Request) -> Result<(Caller, Quota), (Problem, Option<Quota>)> {
+        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let caller = self.tokens.caller(bearer(header)).map_err(|denial| (denial.into(), None))?;
+        if let Some(visitor) = request.extensions().get::<Visitor>() {
+            visitor.know();
+        }
         match self.quotas.take(&caller, SystemClock.now()) {
             Ok(quota) => Ok((caller, quota)),
             Err(quota) => {

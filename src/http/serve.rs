@@ -12,13 +12,13 @@ use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
 use super::calls::{self, Desk};
-use crate::access::{Quotas, Tokens};
+use crate::access::{Place, Places, Quotas, Tokens};
 use crate::supervisor::Handle;
 
 /// How long the head of a request may take, and how long a connection may be idle.
@@ -57,7 +57,7 @@ pub struct Http {
     pub tokens: Arc<Tokens>,
     /// How often.
     pub quotas: Quotas,
-    /// Connections at once; further ones wait in the kernel's queue.
+    /// Connections at once; a further one gets the place of one that nobody knows, or waits.
     pub connections_max: usize,
 }
 
@@ -84,13 +84,13 @@ impl Http {
         let Some(listener) = bound.0 else { return };
         let desk = Desk { handle: self.handle, tokens: self.tokens, quotas: self.quotas };
         let router = calls::router(Arc::new(desk));
-        let places = Arc::new(Semaphore::new(self.connections_max));
+        let places = Places::new(self.connections_max);
         let connections = TaskTracker::new();
         let accept = async {
             loop {
-                let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
                 match listener.accept().await {
                     Ok((stream, _)) => {
+                        let place = places.take().await;
                         connections.spawn(converse(stream, router.clone(), place, ending.clone()));
                     }
                     Err(error) => {
@@ -108,13 +108,19 @@ impl Http {
 }
 
 /// Serves one connection.
-async fn converse(stream: TcpStream, router: Router, place: OwnedSemaphorePermit, ending: CancellationToken) {
+async fn converse(stream: TcpStream, router: Router, place: Place, ending: CancellationToken) {
     let limited =
         stream.set_nodelay(true).and_then(|()| Ok(set_tcp_user_timeout(&stream, UNREAD_TIMEOUT_MS)?));
     if limited.is_err() {
         // Its peer has gone already.
         return;
     }
+    let visitor = place.visitor().clone();
+    // The desk says whether it knows who calls.
+    let router = router.map_request(move |mut request: http::Request<_>| {
+        request.extensions_mut().insert(visitor.clone());
+        request
+    });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -126,6 +132,7 @@ async fn converse(stream: TcpStream, router: Router, place: OwnedSemaphorePermit
     tokio::select! {
         // How a connection ends is its client's business.
         _ = connection.as_mut() => return,
+        () = place.lost() => return,
         () = ending.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     // The same.

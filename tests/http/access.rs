@@ -52,7 +52,7 @@ fn session_of(user: &str, id: &str, devices: &[&str]) -> proto::Session {
 
 /// Adds the token to every call, if there is one.
 #[derive(Clone)]
-struct Bearer(Option<MetadataValue<Ascii>>);
+pub struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -65,18 +65,18 @@ impl Interceptor for Bearer {
 
 /// Calls over TCP with a token, or without.
 #[derive(Clone)]
-struct Calls {
+pub struct Calls {
     channel: Channel,
     token: Option<MetadataValue<Ascii>>,
 }
 
 impl Calls {
-    async fn open(door: &Door) -> Self {
+    pub async fn open(door: &Door) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{}", door.tcp)).expect("an address");
         Self { channel: endpoint.connect().await.expect("the agent listens"), token: None }
     }
 
-    fn with(&self, token: &str) -> Self {
+    pub fn with(&self, token: &str) -> Self {
         Self { channel: self.channel.clone(), token: Some(format!("Bearer {token}").parse().expect("text")) }
     }
 
@@ -84,7 +84,7 @@ impl Calls {
         InterceptedService::new(self.channel.clone(), Bearer(self.token.clone()))
     }
 
-    fn agent(&self) -> CaptureAgentClient<InterceptedService<Channel, Bearer>> {
+    pub fn agent(&self) -> CaptureAgentClient<InterceptedService<Channel, Bearer>> {
         CaptureAgentClient::new(self.channel())
     }
 

@@ -2,15 +2,21 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
+use shutterd::api::proto::WatchAgentRequest;
 use tokio::task::spawn_blocking;
 
+use crate::access::Calls;
 use crate::agent::{Agent, eventually, patient, send, session};
 use crate::client::{Door, call, connect, read};
 use crate::site::{Site, microphone};
 use crate::{assert_error, serve};
+
+/// Far less than the time after which the agent gives up a slow connection.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// Reads until the agent closes the connection; what it said before.
 fn until_closed(mut stream: TcpStream) -> String {
@@ -78,18 +84,66 @@ async fn a_head_that_is_too_long_or_no_http_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_beyond_the_limit_wait_and_slow_ones_lose_their_place() {
+async fn connections_that_are_slow_or_unknown_keep_nobody_out_and_lose_their_places() {
     let (_agent, door) = serve("http.connections_max = 2").await;
-    let slow = [connect(door.http), connect(door.http)].map(|mut stream| {
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nx-slow: ").expect("it is taken");
-        spawn_blocking(move || until_closed(stream))
-    });
-    let waiting = spawn_blocking(move || door.get("x"));
-    let answer = patient("the one that waited", waiting).await.expect("the call ran");
+    let mut probing = connect(door.http);
+    probing.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").expect("it is taken");
+    assert_eq!(read(&mut probing).code, 200);
+    let mut slow = connect(door.http);
+    slow.write_all(b"GET /healthz HTTP/1.1\r\nx-slow: ").expect("it is taken");
+    let asked_at = Instant::now();
+    let asking = door.clone();
+    let answer = patient("the call", spawn_blocking(move || asking.get("x"))).await.expect("the call ran");
     assert_eq!(answer.code, 404);
-    for slow in slow {
-        patient("the end of a slow one", slow).await.expect("it is read");
+    assert!(asked_at.elapsed() < AT_ONCE, "it took {:?}", asked_at.elapsed());
+    for stranger in [probing, slow] {
+        let closed = spawn_blocking(move || until_closed(stranger));
+        patient("the end of a stranger", closed).await.expect("it is read");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_has_shown_its_token_keeps_its_place() {
+    let (_agent, door) = serve("http.connections_max = 2").await;
+    let call =
+        format!("GET /v1/sessions/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", door.token);
+    let mut known = connect(door.http);
+    known.write_all(call.as_bytes()).expect("it is taken");
+    assert_eq!(read(&mut known).code, 404);
+    for _ in 0..5 {
+        let mut stranger = connect(door.http);
+        stranger.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").expect("it is taken");
+        assert_eq!(read(&mut stranger).code, 200);
+        known.write_all(call.as_bytes()).expect("it is still open");
+        assert_eq!(read(&mut known).code, 404);
+    }
+}
+
+/// A connection over which nothing comes but the beginning of HTTP/2; the agent has taken it.
+fn greeted(door: &Door) -> TcpStream {
+    let mut stream = connect(door.tcp);
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("it is taken");
+    stream.read_exact(&mut [0; 9]).expect("the agent greets back");
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_connections_without_a_token_keep_nobody_out_and_lose_their_places() {
+    let (agent, door) = serve("api.connections_max = 2").await;
+    let strangers = [greeted(&door), greeted(&door)];
+    let asked_at = Instant::now();
+    let calls = Calls::open(&door).await.with(&door.token);
+    let request = WatchAgentRequest { since: 0 };
+    let mut events =
+        patient("the call", calls.agent().watch_agent(request)).await.expect("it is let in").into_inner();
+    assert!(asked_at.elapsed() < AT_ONCE, "it took {:?}", asked_at.elapsed());
+    for stranger in strangers.into_iter().chain([greeted(&door), greeted(&door)]) {
+        let closed = spawn_blocking(move || until_closed(stranger));
+        patient("the end of a stranger", closed).await.expect("it is read");
+    }
+    agent.start(session("s", &["mic"])).await.expect("it starts");
+    let event = patient("the stream goes on", events.message()).await.expect("it was not cut");
+    assert!(event.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
