@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -98,6 +98,35 @@ fn a_session_is_started_shown_and_stopped_with_its_receipt() {
     for part in ["ended by  stop_requested", "Integrated Webcam", "everything captured is in the files"] {
         assert!(told.out.contains(part), "{part}: {told:?}");
     }
+}
+
+#[test]
+fn a_stop_that_takes_long_tells_every_few_seconds_how_far_it_is() {
+    let agent = Agent::start();
+    agent.begin(&single(ID, 0));
+    let worker = agent.worker(ID);
+    kill_process(worker, Signal::STOP).expect("it is there");
+    let mut command = agent.command(&["session", "stop", ID]);
+    let mut stop = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let mut told = BufReader::new(stop.stderr.take().expect("it is piped"));
+    let mut line = String::new();
+    told.read_line(&mut line).expect("text");
+    assert!(line.starts_with(&format!("{ID}: active (draining), ")), "{line:?}");
+    assert!(line.ends_with(" s after the stop\n"), "{line:?}");
+    kill_process(worker, Signal::CONT).expect("it is there");
+    let ended = stop.wait_with_output().expect("it ends");
+    assert!(ended.status.success());
+    let result = String::from_utf8(ended.stdout).expect("text");
+    assert!(result.starts_with("session ") && !result.contains("draining"), "{result}");
+}
+
+#[test]
+fn a_stop_that_is_quick_says_nothing_beside_its_result() {
+    let agent = Agent::start();
+    agent.begin(&single(ID, 0));
+    let stopped = agent.run(&["session", "stop", ID]);
+    assert_eq!((stopped.code, stopped.err.as_str()), (0, ""), "{stopped:?}");
+    assert!(stopped.out.contains("everything captured is in the files"), "{stopped:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::connection::{Connection, within};
 use super::exit::{FAILURE, Failure, USAGE};
 use super::text::{plain, table};
 use super::view::View;
-use super::{out, show};
+use super::{out, show, watch};
 use crate::api::convert::session_to_proto;
 use crate::api::proto::{
     GetSessionRequest, ListSessionsRequest, StartOptions, StartSessionRequest, StopMode, StopSessionRequest,
@@ -90,7 +90,10 @@ pub async fn stop(connection: &Connection, json: bool, arguments: &StopArguments
         }
         .into(),
     };
-    let answer = connection.agent().stop_session(within(PHASE_WAIT, request)).await?.into_inner();
+    let mut agent = connection.agent();
+    let stopped = agent.stop_session(within(PHASE_WAIT, request));
+    let answer = if json { stopped.await } else { watch::drain(connection, &arguments.id, stopped).await }?
+        .into_inner();
     let already_finished = answer.already_finished;
     let view = View::read(answer.session, answer.receipt)?;
     if json {

@@ -1,6 +1,6 @@
 //! Sessions, receipts and progress as text for people.
 
-use super::text::{bytes, plain, seconds, table};
+use super::text::{bytes, count, plain, seconds, table};
 use super::view::View;
 use crate::api::proto;
 use crate::clock::WallTime;
@@ -70,13 +70,18 @@ pub fn progress(view: &View, progress: Option<&proto::Progress>) -> String {
         parts.push(format!("{} not yet", bytes(progress.pending_bytes)));
     }
     if progress.queued_packets > 0 {
-        parts.push(format!("{} packets waiting", progress.queued_packets));
+        parts.push(waiting(progress.queued_packets));
     }
     let silent = progress.sources.iter().filter(|source| source.state == "degraded");
     parts.extend(
         silent.map(|source| format!("{}: {}", plain(view.source_name(&source.id)), plain(&source.reason))),
     );
     parts.join(", ")
+}
+
+/// `2 packets waiting`.
+pub fn waiting(packets: u64) -> String {
+    count(usize::try_from(packets).unwrap_or(usize::MAX), "packet waiting", "packets waiting")
 }
 
 fn source(source: &serde_json::Value) -> String {
@@ -131,6 +136,13 @@ fn files(receipt: &Receipt) -> String {
 }
 
 fn verdict(receipt: &Receipt) -> String {
+    // Until then the counts are those so far.
+    if receipt.finalized_at.is_none() {
+        return format!(
+            "the media is not final yet: `shutterd session show {}` tells what came of it",
+            receipt.session_id
+        );
+    }
     let is_short = |source: &&SourceReceipt| source.lost + source.dropped > 0 || source.at_least;
     let short = receipt.sources.iter().filter(is_short).count();
     let gaps: usize = receipt.sources.iter().map(|source| source.gaps.len()).sum();
@@ -139,10 +151,7 @@ fn verdict(receipt: &Receipt) -> String {
         _ => "not everything captured is in the files".to_owned(),
     };
     if gaps > 0 {
-        line.push_str(&format!(
-            "; {} in what the devices delivered",
-            super::text::count(gaps, "gap", "gaps")
-        ));
+        line.push_str(&format!("; {} in what the devices delivered", count(gaps, "gap", "gaps")));
     }
     line
 }
@@ -150,4 +159,40 @@ fn verdict(receipt: &Receipt) -> String {
 /// Seconds from one time to a later one.
 fn between(from: WallTime, to: WallTime) -> f64 {
     (to.nanos() - from.nanos()) as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::EndReason;
+
+    fn settled(finalized_at: Option<&str>) -> Receipt {
+        let time = |text: &str| text.parse().expect("the test wrote a time");
+        Receipt {
+            session_id: "s".parse().expect("the test wrote an id"),
+            end_reason: EndReason::StopRequested,
+            forced: false,
+            requested_at: Some(time("2024-04-01T10:32:00.000Z")),
+            released_at: Some(time("2024-04-01T10:32:00.100Z")),
+            finalized_at: finalized_at.map(time),
+            sources: Vec::new(),
+            files: Vec::new(),
+            removal: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn nothing_is_claimed_of_media_that_is_not_final() {
+        let released = verdict(&settled(None));
+        assert!(!released.contains("is in the files"), "{released}");
+        assert!(released.contains("not final yet") && released.contains("session show s"), "{released}");
+        let last = verdict(&settled(Some("2024-04-01T10:32:00.250Z")));
+        assert_eq!(last, "everything captured is in the files");
+    }
+
+    #[test]
+    fn one_packet_is_one_packet() {
+        assert_eq!((waiting(1), waiting(2)), ("1 packet waiting".into(), "2 packets waiting".into()));
+    }
 }

@@ -112,6 +112,19 @@ impl Agent {
         path.to_str().expect("text").to_owned()
     }
 
+    /// The process that captures the session.
+    pub fn worker(&self, id: &str) -> Pid {
+        let words = ["--link", &self.dir.path().join("run").display().to_string(), "--session", id];
+        let is_worker = |pid: i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            words.iter().all(|word| line.contains(word))
+        };
+        let entries = fs::read_dir("/proc").expect("processes can be listed");
+        let mut pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        pids.find(|pid| is_worker(*pid)).and_then(Pid::from_raw).expect("the session has a worker")
+    }
+
     pub fn begin(&self, session: &Value) {
         let started = self.run(&["session", "start", &self.file(session)]);
         assert_eq!(started.code, 0, "{started:?}");

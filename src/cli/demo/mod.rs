@@ -129,11 +129,8 @@ fn is_finished(event: &SessionEvent) -> bool {
 fn advance(bar: &ProgressBar, event: &SessionEvent) {
     if let Some(progress) = &event.progress {
         bar.set_position(millis(progress.captured_seconds));
-        bar.set_message(format!(
-            "{} durable, {} packets waiting",
-            bytes(progress.durable_bytes),
-            progress.queued_packets
-        ));
+        let (durable, waiting) = (bytes(progress.durable_bytes), show::waiting(progress.queued_packets));
+        bar.set_message(format!("{durable} durable, {waiting}"));
     }
 }
 
