@@ -2,6 +2,8 @@
 
 #[path = "cli/agent.rs"]
 mod agent;
+#[path = "cli/json.rs"]
+mod json;
 #[path = "cli/terminal.rs"]
 mod terminal;
 
@@ -93,9 +95,14 @@ fn a_session_is_started_shown_and_stopped_with_its_receipt() {
 
     let stopped = agent.run(&["session", "stop", ID, "--json"]);
     assert_eq!(stopped.code, 0, "{stopped:?}");
-    assert_kept(&stopped.json());
-    let again = agent.run(&["session", "stop", ID, "--json"]);
-    assert_eq!(again.json(), stopped.json(), "a second stop has the same answer");
+    let stopped = stopped.json();
+    assert_kept(&stopped);
+    assert_eq!(stopped["alreadyFinished"], false);
+    let again = agent.run(&["session", "stop", ID, "--json"]).json();
+    assert_eq!(again["alreadyFinished"], true);
+    for part in ["session", "receipt"] {
+        assert_eq!(again[part], stopped[part], "a second stop has the same answer");
+    }
     let told = agent.run(&["session", "show", ID]);
     for part in ["ended by  stop_requested", "Integrated Webcam", "everything captured is in the files"] {
         assert!(told.out.contains(part), "{part}: {told:?}");

@@ -27,7 +27,7 @@ pub struct Global {
     /// Config file [default: /etc/shutterd/shutterd.toml, if it is there]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Print JSON for programs instead of text for people
+    /// Print JSON for programs instead of text for people, failures too
     #[arg(long, global = true)]
     pub json: bool,
     /// The agent: unix:PATH or http://127.0.0.1:PORT [default: the config's Unix socket]

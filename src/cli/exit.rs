@@ -1,10 +1,13 @@
 //! How a command ends: the exit codes, and the failure that carries one with a message and a remedy.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::args::Global;
 use crate::api::convert::ConvertError;
 use crate::config::ConfigError;
 
@@ -41,20 +44,35 @@ Exit codes:
    5  no agent can be reached, or it is ending
    6  not permitted
   78  the config is wrong
-`health` answers as monitoring plugins do: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
+`health` answers as monitoring plugins do: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+With --json the last line of standard error tells a failure:
+  {\"error\": {\"reason\", \"message\", \"hint\", \"exitCode\", \"about\"}}";
+
+/// How a failure is told on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Lines for people.
+    Text,
+    /// One line with a JSON object for programs.
+    Json,
+}
 
 /// Why a command failed, for a person, and the exit code for a script.
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
+    /// The reason in capitals, if the agent told one.
+    reason: Option<String>,
     message: String,
     hint: Option<String>,
+    /// What it is about, as the agent told it: `session`, `source`, `device`, `holder`, `field`.
+    about: BTreeMap<String, String>,
 }
 
 impl Failure {
     /// A failure with the exit code `code`.
     pub fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
+        Self { code, reason: None, message: message.into(), hint: None, about: BTreeMap::new() }
     }
 
     /// A failure about which everything is said already.
@@ -73,20 +91,55 @@ impl Failure {
         self.code
     }
 
-    /// What went wrong, in one line.
-    pub fn message(&self) -> &str {
-        &self.message
+    /// What went wrong, in one line, with the reason that the agent told.
+    pub fn message(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("{} ({reason})", self.message),
+            None => self.message.clone(),
+        }
     }
 
     /// Tells it on standard error.
-    pub fn report(&self) -> ExitCode {
-        if !self.message.is_empty() {
-            super::out::note(&format!("error: {}", self.message));
-        }
-        if let Some(hint) = &self.hint {
-            super::out::note(&format!("hint: {hint}"));
+    pub fn report(&self, form: Form) -> ExitCode {
+        match form {
+            _ if self.message.is_empty() => {}
+            Form::Text => {
+                super::out::note(&format!("error: {}", self.message()));
+                if let Some(hint) = &self.hint {
+                    super::out::note(&format!("hint: {hint}"));
+                }
+            }
+            Form::Json => super::out::note(&self.json().to_string()),
         }
         ExitCode::from(self.code)
+    }
+
+    fn json(&self) -> Value {
+        let reason = self.reason.as_deref().unwrap_or(reason_of(self.code));
+        json!({ "error": {
+            "reason": reason,
+            "message": self.message,
+            "hint": self.hint,
+            "exitCode": self.code,
+            "about": self.about,
+        } })
+    }
+}
+
+impl From<&Global> for Form {
+    fn from(global: &Global) -> Self {
+        if global.json { Self::Json } else { Self::Text }
+    }
+}
+
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        // What is wrong comes first, in a line and perhaps a list below it; then the usage.
+        let text = error.to_string();
+        let problem = text.split("\n\n").next().unwrap_or_default();
+        let words: Vec<&str> = problem.trim_start_matches("error: ").split_whitespace().collect();
+        Self::new(USAGE, words.join(" "))
+            .hint("`shutterd --help` and `shutterd COMMAND --help` tell what there is")
     }
 }
 
@@ -105,18 +158,18 @@ impl From<Status> for Failure {
             )
             .hint("is `shutterd serve` still running? what was asked for may have happened");
         }
-        let details = status.get_details_error_info();
-        let reason = details.as_ref().map_or("", |info| info.reason.as_str());
-        let about = |key: &str| details.as_ref().and_then(|info| info.metadata.get(key)).cloned();
-        let message = match (status.message(), reason) {
-            ("", "") => format!("the agent answered {:?}", status.code()),
-            (message, "") => message.to_owned(),
-            (message, reason) => format!("{message} ({reason})"),
+        let message = match status.message() {
+            "" => format!("the agent answered {:?}", status.code()),
+            message => message.to_owned(),
         };
-        let failure = Self::new(code_of(status.code()), message);
+        let mut failure = Self::new(code_of(status.code()), message);
+        if let Some(info) = status.get_details_error_info() {
+            failure.reason = Some(info.reason).filter(|reason| !reason.is_empty());
+            failure.about = info.metadata.into_iter().collect();
+        }
         match status.code() {
             Code::NotFound => failure.hint("`shutterd session list` shows the sessions that there are"),
-            Code::FailedPrecondition => match about("holder") {
+            Code::FailedPrecondition => match failure.about.get("holder").cloned() {
                 Some(holder) => {
                     failure.hint(format!("`shutterd session show {holder}` tells who holds the device"))
                 }
@@ -149,6 +202,19 @@ pub fn innermost(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+/// The reason of a failure that is none of the agent's.
+fn reason_of(code: u8) -> &'static str {
+    match code {
+        USAGE => "USAGE",
+        NOT_FOUND => "NOT_FOUND",
+        REFUSED => "REFUSED",
+        UNAVAILABLE => "UNAVAILABLE",
+        NOT_PERMITTED => "NOT_PERMITTED",
+        CONFIG => "CONFIG",
+        _ => "FAILED",
+    }
 }
 
 fn code_of(code: Code) -> u8 {

@@ -51,7 +51,7 @@ pub async fn devices(global: &Global) -> Result<(), Failure> {
 pub async fn health(global: &Global) -> ExitCode {
     let (code, word, text) = match check(global).await {
         Ok(checked) => checked,
-        Err(failure) => (HEALTH_UNKNOWN, "UNKNOWN", failure.message().to_owned()),
+        Err(failure) => (HEALTH_UNKNOWN, "UNKNOWN", failure.message()),
     };
     let text = plain(&text);
     let printed = if global.json {
@@ -61,7 +61,7 @@ pub async fn health(global: &Global) -> ExitCode {
     };
     match printed {
         Ok(()) => ExitCode::from(code),
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(global.into()),
     }
 }
 

@@ -19,21 +19,26 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use args::{Arguments, Command, Global, ServeArguments, SessionCommand};
 use connection::Connection;
-use exit::{FAILURE, Failure};
+use exit::{FAILURE, Failure, Form};
 
 use crate::config::{self, ConfigError, Overrides};
 
 /// Reads the command line, does what it says, and tells how it went.
 pub fn main() -> ExitCode {
-    let Arguments { global, command } = Arguments::parse();
+    let Arguments { global, command } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return not_parsed(error),
+    };
+    let form = Form::from(&global);
     let done = match command {
         Command::Worker { link, session } => return crate::worker::run(&link, &session),
         Command::Probe => return crate::worker::probe(),
         Command::Repair { dir, known, before } => return crate::worker::repair(&dir, &known, before),
-        Command::Health => return run(host::health(&global)).unwrap_or_else(|failure| failure.report()),
+        Command::Health => return run(host::health(&global)).unwrap_or_else(|failure| failure.report(form)),
         Command::Serve(flags) => serve(&global, flags),
         Command::EndWorkers => end_workers(&global),
         Command::CheckConfig => host::check_config(&global),
@@ -48,8 +53,18 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(form),
     }
+}
+
+/// Help, the version, or what is wrong with the command line, which may want JSON all the same.
+fn not_parsed(error: clap::Error) -> ExitCode {
+    let is_failure =
+        error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_failure && std::env::args_os().any(|word| word == "--json") {
+        return Failure::from(error).report(Form::Json);
+    }
+    error.exit()
 }
 
 fn serve(global: &Global, flags: ServeArguments) -> Result<(), Failure> {

@@ -97,7 +97,9 @@ pub async fn stop(connection: &Connection, json: bool, arguments: &StopArguments
     let already_finished = answer.already_finished;
     let view = View::read(answer.session, answer.receipt)?;
     if json {
-        out::json(&view)?;
+        let View { session, receipt } = &view;
+        let stopped = json!({ "session": session, "receipt": receipt, "alreadyFinished": already_finished });
+        out::json(&stopped)?;
     } else {
         if already_finished {
             out::line("this session was finished before\n")?;

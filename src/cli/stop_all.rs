@@ -87,12 +87,12 @@ async fn stop(connection: &Connection, view: View, json: bool) -> Outcome {
             match View::read(answer.session, answer.receipt) {
                 Ok(view) if view.is_released() => Ok(()),
                 Ok(_) => Err("it ends, but its devices are not known to be released".to_owned()),
-                Err(failure) => Err(failure.message().to_owned()),
+                Err(failure) => Err(failure.message()),
             }
         }
         // A session that failed to start is gone, and its devices were given back.
         Err(status) if status.code() == Code::NotFound => Ok(()),
-        Err(status) => Err(Failure::from(status).message().to_owned()),
+        Err(status) => Err(Failure::from(status).message()),
     };
     if !json {
         let told = match &released {

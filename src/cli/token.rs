@@ -28,7 +28,7 @@ pub fn token(global: &Global, command: TokenCommand) -> Result<(), Failure> {
         TokenCommand::Revoke { name } => {
             TokenFile::lock(&path)?.revoke(&name)?;
             out::note(&format!("{} is revoked: a running agent refuses it within a second", plain(&name)));
-            Ok(())
+            if global.json { out::json_line(&json!({ "name": name })) } else { Ok(()) }
         }
     }
 }
