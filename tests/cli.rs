@@ -4,6 +4,8 @@
 mod agent;
 #[path = "cli/json.rs"]
 mod json;
+#[path = "cli/stop_all.rs"]
+mod stop_all;
 #[path = "cli/terminal.rs"]
 mod terminal;
 
@@ -202,28 +204,6 @@ fn health_answers_as_monitoring_plugins_do() {
     let gone = agent.run(&["--server", "unix:/nowhere/api.sock", "health"]);
     assert_eq!(gone.code, 3, "{gone:?}");
     assert!(gone.out.starts_with("UNKNOWN: ") && gone.out.lines().count() == 1, "{gone:?}");
-}
-
-#[test]
-fn stop_all_ends_every_recording_and_says_so() {
-    let agent = Agent::start();
-    agent.begin(&single("camera", 0));
-    agent.begin(&single("microphone", 1));
-    let stopped = agent.run(&["stop-all"]);
-    assert_eq!(stopped.code, 0, "{stopped:?}");
-    assert!(stopped.out.starts_with("2 sessions are recording"), "{stopped:?}");
-    for id in ["camera", "microphone"] {
-        assert!(stopped.out.contains(&format!("stopped      {id}: its devices are released")), "{stopped:?}");
-    }
-    assert!(stopped.out.ends_with("nothing is being recorded any more\n"), "{stopped:?}");
-    assert_eq!(agent.run(&["session", "list", "--state", "active"]).out, "no sessions\n");
-}
-
-#[test]
-fn stop_all_claims_nothing_when_it_cannot_ask() {
-    let ended = Ended::of(shutterd().args(["--server", "unix:/nowhere/api.sock", "stop-all"]));
-    assert_eq!((ended.code, ended.out.as_str()), (5, ""), "{ended:?}");
-    assert!(ended.err.contains("it is NOT known whether anything is being recorded"), "{ended:?}");
 }
 
 #[test]

@@ -112,34 +112,29 @@ impl proto::capture_agent_server::CaptureAgent for Service {
                 return Err(invalid("page_size", format!("page_size is {size}: use 1 to {PAGE_SIZE_MAX}")));
             }
         };
+        let is_wanted =
+            |state: &str| request.states.is_empty() || request.states.iter().any(|it| it == state);
+        // First, so that a session that begins between the two looks is in the second.
+        let starting = this.handle.starting().await.map_err(status)?;
+        let starting = starting.iter().filter(|_| is_wanted("active")).map(session_to_proto).collect();
         let (mut sessions, mut since) = (Vec::new(), request.since);
-        loop {
+        let has_more = 'pages: loop {
             let views = this.handle.list(since, PAGE_SIZE_MAX).await.map_err(status)?;
-            let last_page = views.len() < PAGE_SIZE_MAX;
             for view in &views {
                 if sessions.len() == wanted {
-                    return Ok(Response::new(proto::ListSessionsResponse {
-                        sessions,
-                        next_since: since,
-                        has_more: true,
-                    }));
+                    break 'pages true;
                 }
                 since = view.change;
                 let state = view.object.get("state").and_then(|state| state.as_str()).unwrap_or_default();
-                let is_wanted =
-                    request.states.is_empty() || request.states.iter().any(|wanted| wanted == state);
-                if is_wanted && this.handle.sees(view) {
+                if is_wanted(state) && this.handle.sees(view) {
                     sessions.push(answer_of(view));
                 }
             }
-            if last_page {
-                return Ok(Response::new(proto::ListSessionsResponse {
-                    sessions,
-                    next_since: since,
-                    has_more: false,
-                }));
+            if views.len() < PAGE_SIZE_MAX {
+                break false;
             }
-        }
+        };
+        Ok(Response::new(proto::ListSessionsResponse { sessions, next_since: since, has_more, starting }))
     }
 
     type WatchSessionStream = ReceiverStream<Result<proto::SessionEvent, Status>>;

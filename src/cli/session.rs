@@ -1,5 +1,6 @@
 //! `session start`, `stop`, `show` and `list`.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
@@ -138,15 +139,17 @@ pub async fn list(
     states: Vec<String>,
     since: u64,
 ) -> Result<(), Failure> {
-    let (views, next_since) = all(connection, states, since).await?;
+    let Listed { views, starting, next_since } = all(connection, states, since).await?;
     if json {
-        return out::json(&json!({ "sessions": views, "nextSince": next_since }));
+        let starting: Vec<_> = starting.iter().map(|view| &view.session).collect();
+        return out::json(&json!({ "sessions": views, "starting": starting, "nextSince": next_since }));
     }
-    if views.is_empty() {
+    if views.is_empty() && starting.is_empty() {
         return out::line("no sessions");
     }
     let rows: Vec<Vec<String>> = views
         .iter()
+        .chain(&starting)
         .map(|view| {
             let ended =
                 view.receipt.as_ref().map(|receipt| receipt.end_reason.to_string()).unwrap_or_default();
@@ -162,31 +165,43 @@ pub async fn list(
     out::line(&table(&["ID", "STATE", "ENDED BY", "CREATED", "NAME"], &[], &rows))
 }
 
-/// Every session in these states that changed after `since`, page by page, and the cursor behind them.
+/// What a list of sessions answers.
+pub struct Listed {
+    /// Those that changed, oldest change first.
+    pub views: Vec<View>,
+    /// Those of which no change is noted yet: their devices are still being looked for.
+    pub starting: Vec<View>,
+    /// The cursor behind them.
+    pub next_since: u64,
+}
+
+/// Every session in these states that changed after `since`, page by page.
 ///
 /// # Errors
 /// The agent doesn't answer.
-pub async fn all(
-    connection: &Connection,
-    states: Vec<String>,
-    since: u64,
-) -> Result<(Vec<View>, u64), Failure> {
+pub async fn all(connection: &Connection, states: Vec<String>, since: u64) -> Result<Listed, Failure> {
     let mut agent = connection.agent();
-    let mut views = Vec::new();
-    let mut cursor = since;
+    let mut listed = Listed { views: Vec::new(), starting: Vec::new(), next_since: since };
     loop {
+        let cursor = listed.next_since;
         let request = ListSessionsRequest { states: states.clone(), since: cursor, page_size: PAGE_SIZE };
         let page = agent.list_sessions(within(ANSWER_WAIT, request)).await?.into_inner();
         for session in page.sessions {
-            views.push(View::read(session.session, session.receipt)?);
+            listed.views.push(View::read(session.session, session.receipt)?);
         }
+        for session in page.starting {
+            listed.starting.push(View::read(Some(session), None)?);
+        }
+        listed.next_since = page.next_since;
         // A cursor that stands still would go on for ever.
-        let is_stuck = page.next_since <= cursor;
-        cursor = page.next_since;
-        if !page.has_more || is_stuck {
-            return Ok((views, cursor));
+        if !page.has_more || page.next_since <= cursor {
+            break;
         }
     }
+    // Every page tells what is starting, and a session that has started meanwhile is in a list as well.
+    let mut known: HashSet<String> = listed.views.iter().map(|view| view.text("_id").to_owned()).collect();
+    listed.starting.retain(|view| known.insert(view.text("_id").to_owned()));
+    Ok(listed)
 }
 
 /// A length of time as a message.

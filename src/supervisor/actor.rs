@@ -180,6 +180,7 @@ impl Actor {
             Command::Stop { id, request, scope, reply } => self.stop(id, StopAsked { request, scope, reply }),
             Command::Get { id, scope, reply } => self.get(id, scope, reply),
             Command::List { since, count, reply } => self.list(since, count, reply),
+            Command::Starting { scope, reply } => self.starting(&scope, reply),
             Command::Devices { scope, reply } => self.devices(&scope, reply),
             Command::Agent { reply } => super::answer::send(reply, Ok(self.agent())),
             Command::Admission { order, reply } => self.admission_order(order, reply),

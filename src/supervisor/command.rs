@@ -192,6 +192,7 @@ pub(super) enum Command {
     Stop { id: SessionId, request: StopRequest, scope: Scope, reply: Reply<Stopped> },
     Get { id: SessionId, scope: Scope, reply: Reply<Arc<SessionView>> },
     List { since: u64, count: usize, reply: Reply<Vec<Arc<SessionView>>> },
+    Starting { scope: Scope, reply: Reply<Vec<Map<String, Value>>> },
     Devices { scope: Scope, reply: Reply<Vec<DeviceView>> },
     Agent { reply: Reply<AgentView> },
     Admission { order: AdmissionOrder, reply: Reply<AgentView> },

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -79,6 +80,16 @@ impl Handle {
     /// The journal can't be read.
     pub async fn list(&self, since: u64, count: usize) -> Result<Vec<Arc<SessionView>>, Refusal> {
         self.call(|reply| Command::List { since, count, reply }).await
+    }
+
+    /// The JSON of the sessions that are not in [`Handle::list`] yet, since their devices are still being
+    /// looked for. Who asks for these first and for the list then misses none.
+    ///
+    /// # Errors
+    /// The agent has ended.
+    pub async fn starting(&self) -> Result<Vec<Map<String, Value>>, Refusal> {
+        let scope = self.scope.clone();
+        self.call(|reply| Command::Starting { scope, reply }).await
     }
 
     /// The devices of this host.

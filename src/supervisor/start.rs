@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::actor::Actor;
 use super::answer::send;
 use super::command::{Notice, Reply, ServingState, SessionView, StopAsked};
@@ -15,7 +17,7 @@ use crate::library::Library;
 use crate::session::device::{DeviceSpec, FoundDevice};
 use crate::session::machine::Machine;
 use crate::session::resolve::{needs_no_search, resolve};
-use crate::session::{SessionId, SessionSpec, StartOptions};
+use crate::session::{PublicState, SessionId, SessionSpec, StartOptions, WorkerState, present};
 
 /// A start whose devices are still being looked for.
 pub(super) struct Pending {
@@ -58,6 +60,16 @@ impl Actor {
         }
         self.look_for_devices(&spec);
         self.pending.insert(id, Pending { spec, options, scope, waiters: vec![reply], stops: Vec::new() });
+    }
+
+    /// Answers with the JSON of the sessions within `scope` whose devices are still being looked for: no
+    /// list has them yet.
+    pub(super) fn starting(&self, scope: &Scope, reply: Reply<Vec<Map<String, Value>>>) {
+        let within = self.pending.values().filter(|pending| scope.holds(&pending.spec));
+        let shown = |pending: &Pending| {
+            present(&pending.spec, PublicState::Active, WorkerState::Starting, None, None)
+        };
+        send(reply, Ok(within.map(shown).collect()));
     }
 
     fn may_start(&self, spec: &SessionSpec, options: &StartOptions) -> Result<(), Refusal> {

@@ -54,20 +54,25 @@ pub struct Agent {
     dir: TempDir,
     child: Child,
     reader: Option<JoinHandle<()>>,
+    is_killed: bool,
     /// The TCP address that it listens on.
     pub tcp: String,
 }
 
 impl Agent {
     pub fn start() -> Self {
-        let dir = TempDir::new().expect("a directory can be made");
+        Self::start_in(TempDir::new().expect("a directory can be made"), "")
+    }
+
+    /// An agent in `dir`, with further `settings` as lines of TOML with dotted keys.
+    pub fn start_in(dir: TempDir, settings: &str) -> Self {
         let device = |name: &str, media: &str| {
             format!(
                 "[[devices]]\nid = \"{media}\"\nname = \"{name}\"\nkind = \"synthetic\"\nmedia = \"{media}\"\n"
             )
         };
         let config = format!(
-            "state_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n[api]\ntcp = \"127.0.0.1:0\"\n[http]\nlisten = \"off\"\n\
+            "state_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n{settings}\n[api]\ntcp = \"127.0.0.1:0\"\n[http]\nlisten = \"off\"\n\
              [log]\nformat = \"json\"\n{1}{2}",
             dir.path().display(),
             device("Integrated Webcam", "video"),
@@ -90,7 +95,7 @@ impl Agent {
             }
         };
         let reader = Builder::new().name("log".to_owned()).spawn(read).expect("a thread can be made");
-        let mut agent = Self { dir, child, reader: Some(reader), tcp: String::new() };
+        let mut agent = Self { dir, child, reader: Some(reader), is_killed: false, tcp: String::new() };
         agent.tcp = ready(&lines);
         agent
     }
@@ -110,6 +115,14 @@ impl Agent {
         let path = self.dir.path().join("session.json");
         fs::write(&path, session.to_string()).expect("the file can be written");
         path.to_str().expect("text").to_owned()
+    }
+
+    /// Ends it as a crash would, together with what captures this session.
+    pub fn kill(&mut self, id: &str) {
+        let worker = self.worker(id);
+        self.is_killed = true;
+        signal(&self.child, Signal::KILL);
+        kill_process(worker, Signal::KILL).expect("it is there");
     }
 
     /// The process that captures the session.
@@ -133,11 +146,13 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        signal(&self.child, Signal::TERM);
+        if !self.is_killed {
+            signal(&self.child, Signal::TERM);
+        }
         let ended = self.child.wait();
         let read = self.reader.take().map(JoinHandle::join);
         if !std::thread::panicking() {
-            assert!(ended.is_ok_and(|status| status.success()), "the agent ends well");
+            assert!(ended.is_ok_and(|status| status.success() != self.is_killed), "the agent ends well");
             assert!(read.is_some_and(|read| read.is_ok()), "its log was read");
         }
     }
