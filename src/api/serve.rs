@@ -75,11 +75,15 @@ pub struct Api {
     pub connections_max: usize,
 }
 
-/// Listens on both sockets.
+/// Listens on both sockets; `given` is one that listens on `tcp` already.
 ///
 /// # Errors
 /// One of them can't be had.
-pub async fn bind(unix_path: &Path, tcp: Option<SocketAddr>) -> Result<Bound, ApiError> {
+pub async fn bind(
+    unix_path: &Path,
+    tcp: Option<SocketAddr>,
+    given: Option<std::net::TcpListener>,
+) -> Result<Bound, ApiError> {
     let failed = |source| ApiError::Unix { path: unix_path.to_owned(), source };
     match std::fs::remove_file(unix_path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
@@ -88,11 +92,15 @@ pub async fn bind(unix_path: &Path, tcp: Option<SocketAddr>) -> Result<Bound, Ap
     let unix = UnixListener::bind(unix_path).map_err(failed)?;
     // Whoever connects is told by the kernel; a refusal says more than a connection that fails.
     std::fs::set_permissions(unix_path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
-    let tcp = match tcp {
-        Some(address) => {
-            Some(TcpListener::bind(address).await.map_err(|source| ApiError::Tcp { address, source })?)
+    let tcp = match (tcp, given) {
+        (Some(address), given) => {
+            let listener = match given {
+                Some(given) => TcpListener::from_std(given),
+                None => TcpListener::bind(address).await,
+            };
+            Some(listener.map_err(|source| ApiError::Tcp { address, source })?)
         }
-        None => None,
+        (None, _) => None,
     };
     Ok(Bound { unix, tcp })
 }

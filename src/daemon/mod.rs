@@ -1,5 +1,6 @@
 //! The daemon from its first line to its last: the order in which it starts, and in which it stops.
 
+mod activation;
 mod ending;
 mod leaving;
 mod lock;
@@ -30,6 +31,7 @@ use crate::session::health::{Health, Level};
 use crate::supervisor::{self, Handle, SupervisorSettings};
 use crate::telemetry;
 
+use activation::Given;
 use lock::Lock;
 
 pub use leaving::end_workers;
@@ -72,6 +74,7 @@ fn start_log(settings: &Settings) -> Result<(), telemetry::TelemetryError> {
 /// Start and stop, in order.
 async fn run(settings: Settings) -> anyhow::Result<()> {
     let signals = signals::watch()?;
+    let given = Given::take()?;
     make_dir(&settings.state_dir, 0o750).context("cannot use state_dir")?;
     make_dir(&settings.runtime_dir, 0o755).context("cannot use runtime_dir")?;
     make_dir(&settings.media_dir, settings.media.dir_mode).context("cannot use media_dir")?;
@@ -83,8 +86,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     check_journal(&journal, settings.limits.journal).await?;
     let group = settings.media.group.as_deref().map(group_id).transpose()?;
     let library = Library::new(settings.media_dir.clone(), settings.media.file_mode, group);
-    let bound = api::bind(&settings.runtime_dir.join(API_SOCKET), settings.api.tcp).await?;
-    let http_bound = http::bind(settings.http.listen).await?;
+    let (bound, http_bound) = listen(&settings, given).await?;
     let (tcp, http) = (bound.tcp_address(), http_bound.address());
     let agent = supervisor::start(SupervisorSettings {
         group,
@@ -141,6 +143,14 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     drop(locks);
     tracing::info!("ended");
     Ok(())
+}
+
+/// The sockets of both servers, of which `given` may be some.
+async fn listen(settings: &Settings, mut given: Given) -> anyhow::Result<(api::Bound, http::Bound)> {
+    let (tcp, http) = (given.at(settings.api.tcp), given.at(settings.http.listen));
+    given.check_used()?;
+    let bound = api::bind(&settings.runtime_dir.join(API_SOCKET), settings.api.tcp, tcp).await?;
+    Ok((bound, http::bind(settings.http.listen, http).await?))
 }
 
 /// Whoever may call over TCP.

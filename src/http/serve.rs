@@ -61,13 +61,19 @@ pub struct Http {
     pub connections_max: usize,
 }
 
-/// Listens on `address`, if there is one.
+/// Listens on `address`, if there is one; `given` is a socket that does so already.
 ///
 /// # Errors
 /// It can't be had.
-pub async fn bind(address: Option<SocketAddr>) -> Result<Bound, HttpError> {
+pub async fn bind(
+    address: Option<SocketAddr>,
+    given: Option<std::net::TcpListener>,
+) -> Result<Bound, HttpError> {
     let Some(address) = address else { return Ok(Bound(None)) };
-    let listener = TcpListener::bind(address).await;
+    let listener = match given {
+        Some(given) => TcpListener::from_std(given),
+        None => TcpListener::bind(address).await,
+    };
     listener.map(|listener| Bound(Some(listener))).map_err(|source| HttpError::Listen { address, source })
 }
 

@@ -46,7 +46,9 @@ impl Program {
         // What `ps` shows of it.
         command.arg0("shutterd").arg(task).env(telemetry::CHILD_LOG, &self.child_log).stdin(Stdio::null());
         // What systemd is told is the daemon's to tell.
-        for name in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
+        for name in
+            ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]
+        {
             command.env_remove(name);
         }
         command

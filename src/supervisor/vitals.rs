@@ -204,7 +204,8 @@ impl Actor {
             let refusal = if released { Refusal::stuck(id) } else { Refusal::not_released(id) };
             (id.clone(), refusal.message)
         });
-        let mut unsaved: Vec<SessionId> = self.unsaved.records().map(|record| record.spec.id().clone()).collect();
+        let mut unsaved: Vec<SessionId> =
+            self.unsaved.records().map(|record| record.spec.id().clone()).collect();
         let mut sessions: Vec<SessionVitals> =
             self.live.iter().map(|(id, live)| live.vitals(id, now)).collect();
         // What is told must not change by itself.

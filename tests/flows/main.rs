@@ -1,6 +1,7 @@
 //! Whole flows of the real binary: what a caller, an operator and a crash do to it. Failing paths
 //! first; what is in the files is counted by other programs.
 
+mod activation;
 mod agent;
 mod deadlines;
 mod death;

@@ -137,6 +137,8 @@ def devices_are_free(results):
 
 
 def starts_again(results):
+    before, after = ((results / f"{which}-the-call").read_text().strip() for which in ("before", "after"))
+    expect((before, after) == ("inactive", "active"), f"the service was {before}, then {after}")
     return recording_is_whole(results / "again", "stop_requested")
 
 
@@ -224,7 +226,7 @@ POINTS = [
     ("systemctl stop drains: the file is whole, the receipt is there, nothing is left running", stop_drains),
     ("nothing that is stamped after a stop is in a file", nothing_after_the_stop),
     ("every device is free at the end of each", devices_are_free),
-    ("the service starts again and records", starts_again),
+    ("with the socket unit, a call starts the service, and it records", starts_again),
     ("a power cut: the file plays, and little is lost", power_cut_loses_little),
 ]
 

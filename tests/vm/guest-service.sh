@@ -16,6 +16,7 @@ install_service() {
   say "installing the service"
   install -D -m 755 "$SHARE/shutterd" /usr/bin/shutterd
   install -D -m 644 "$SHARE/systemd/shutterd.service" /etc/systemd/system/shutterd.service
+  install -D -m 644 "$SHARE/systemd/shutterd.socket" /etc/systemd/system/shutterd.socket
   install -D -m 644 "$SHARE/systemd/sysusers.d/shutterd.conf" /usr/lib/sysusers.d/shutterd.conf
   install -D -m 644 "$SHARE/systemd/tmpfiles.d/shutterd.conf" /usr/lib/tmpfiles.d/shutterd.conf
   mkdir -p /var/lib/shutterd "$work" /etc/shutterd

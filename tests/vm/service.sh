@@ -29,7 +29,7 @@ main() {
 look_at_the_unit() {
   start_service
   systemctl show "$service" -p Type,ActiveState,SubState,StatusText,NRestarts,User >"$RESULTS/unit"
-  systemd-analyze verify "/etc/systemd/system/$service" >"$RESULTS/verify" 2>&1 || true
+  systemd-analyze verify /etc/systemd/system/shutterd.{service,socket} >"$RESULTS/verify" 2>&1 || true
   systemd-analyze --no-pager security "$service" >"$RESULTS/security"
   client session list >"$RESULTS/listed.json"
 }
@@ -125,7 +125,14 @@ stopped() {
   keep
 }
 
+# By a call: systemd listens for the daemon, and starts it.
 started_again() {
+  timeout 180 systemctl stop "$service"
+  systemctl start shutterd.socket
+  systemctl is-active "$service" >"$RESULTS/before-the-call" || true
+  say "again: a call starts the service"
+  client session list >"$RESULTS/activated.json"
+  systemctl is-active "$service" >"$RESULTS/after-the-call" || true
   begin again
   finish
 }
