@@ -24,7 +24,8 @@ async fn replaced(agent: &Agent, id: &str, before: u32) -> u32 {
 fn only_gap(source: &SourceReceipt) -> (f64, f64) {
     let [gap] = &source.gaps[..] else { panic!("one gap is told: {source:?}") };
     assert_eq!(gap.reason, "restart", "{source:?}");
-    assert!(gap.duration_seconds > 0.0 && gap.duration_seconds < 20.0, "{source:?}");
+    // A new worker can be there before the last frame of the dead one would have been over.
+    assert!(gap.duration_seconds >= 0.0 && gap.duration_seconds < 20.0, "{source:?}");
     (gap.start_seconds, gap.duration_seconds)
 }
 
