@@ -174,6 +174,9 @@ fn exit_codes_tell_what_kind_of_failure_it_was() {
     ended(&["session", "start", &agent.file(&late)], 2, "session.meta.expires");
     ended(&["session", "start", &agent.file(&json!([]))], 2, "is no session");
     ended(&["session", "start", "/nowhere"], 2, "/nowhere");
+    let mut long = single("long", 0);
+    long["name"] = "ü".repeat(1 << 20).into();
+    ended(&["session", "start", &agent.file(&long)], 2, "is longer than 1.0 MiB");
     ended(
         &["--server", "unix:/nowhere/api.sock", "session", "list"],
         5,

@@ -208,8 +208,14 @@ fn what_is_no_pipe_is_refused_by_name() {
     let dir = tempfile::tempdir().expect("a directory for the test");
     let pipe =
         |path: &str| spec(MediaType::Video, Address::Pipe { path: path.into() }, FormatWish::default());
-    assert!(matches!(refused(&pipe(&text(&dir.path().join("none")))), DeviceError::Missing { .. }));
-    assert!(matches!(refused(&pipe("fd:987654")), DeviceError::Missing { .. }));
+    for (path, remedy) in
+        [(text(&dir.path().join("none")), "mkfifo"), ("fd:987654".into(), "hand the descriptor")]
+    {
+        let error = refused(&pipe(&path));
+        assert_eq!(error.reason(), "DEVICE_MISSING");
+        let told = error.to_string();
+        assert!(told.contains(&path) && told.contains(remedy) && !told.contains("plugged in"), "{told}");
+    }
     let file = text(&dir.path().join("file"));
     std::fs::write(&file, "no pipe").expect("the file can be written");
     for path in [&file, &text(dir.path()), "fd:", "fd:-1", "fd:x"] {
@@ -231,6 +237,12 @@ fn a_bell_ends_the_wait_for_a_picture_and_for_the_first_one() {
     let path = fifo(dir.path());
     let wake = Wake::new().expect("there are descriptors");
     let unknown = spec(MediaType::Video, Address::Pipe { path: path.clone() }, FormatWish::default());
+    wake.ring();
+    let unwritten = open(&unknown, &wake).err().expect("nobody writes");
+    assert_eq!(unwritten.reason(), "DEVICE_UNWRITTEN");
+    assert!(unwritten.to_string().starts_with("nobody writes to "), "{unwritten}");
+    let mut writer = File::options().read(true).write(true).open(&path).expect("the FIFO is there");
+    writer.write_all(b"no JPEG").expect("there is room");
     wake.ring();
     assert!(matches!(open(&unknown, &wake).err(), Some(DeviceError::Malformed { .. })));
 
@@ -330,7 +342,10 @@ fn files_that_can_not_be_replayed_are_refused_by_name() {
     let replay = |media, path: &str| {
         spec(media, Address::Replay { path: path.into(), again: true }, FormatWish::default())
     };
-    assert!(matches!(refused(&replay(MediaType::Video, &path)), DeviceError::Missing { .. }));
+    let missing = refused(&replay(MediaType::Video, &path));
+    assert_eq!(missing.reason(), "DEVICE_MISSING");
+    let told = missing.to_string();
+    assert!(told.contains("put the file at its path") && !told.contains("plugged in"), "{told}");
     for path in [text(dir.path()), fifo(dir.path())] {
         assert!(matches!(refused(&replay(MediaType::Video, &path)), DeviceError::Malformed { .. }));
     }

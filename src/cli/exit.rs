@@ -10,6 +10,7 @@ use tonic_types::StatusExt;
 use super::args::Global;
 use crate::api::convert::ConvertError;
 use crate::config::ConfigError;
+use crate::session::SessionId;
 
 /// Something went wrong that no other code names.
 pub const FAILURE: u8 = 1;
@@ -169,10 +170,12 @@ impl From<Status> for Failure {
         }
         match status.code() {
             Code::NotFound => failure.hint("`shutterd session list` shows the sessions that there are"),
-            Code::FailedPrecondition => match failure.about.get("holder").cloned() {
-                Some(holder) => {
+            // Who holds a device may be no session, or none that this caller may see.
+            Code::FailedPrecondition => match failure.about.get("holder").map(|it| it.parse::<SessionId>()) {
+                Some(Ok(holder)) => {
                     failure.hint(format!("`shutterd session show {holder}` tells who holds the device"))
                 }
+                Some(Err(_)) => failure,
                 None => failure.hint("`shutterd devices` shows the devices of this host"),
             },
             Code::Unauthenticated | Code::PermissionDenied => failure
@@ -225,5 +228,29 @@ fn code_of(code: Code) -> u8 {
         Code::Unavailable => UNAVAILABLE,
         Code::Unauthenticated | Code::PermissionDenied => NOT_PERMITTED,
         _ => FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn busy(holder: &str) -> Failure {
+        let about = HashMap::from([("holder".to_owned(), holder.to_owned())]);
+        let details = ErrorDetails::with_error_info("DEVICE_BUSY", "shutterd", about);
+        Status::with_error_details(Code::FailedPrecondition, "it is busy", details).into()
+    }
+
+    #[test]
+    fn a_holder_is_to_be_shown_only_if_it_is_a_session() {
+        assert_eq!(busy("s1").hint.as_deref(), Some("`shutterd session show s1` tells who holds the device"));
+        for nobody in ["another user", "another process", "(another user)"] {
+            assert_eq!(busy(nobody).hint, None, "{nobody}");
+        }
+        assert_eq!(busy("another process").message(), "it is busy (DEVICE_BUSY)");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::args::{StopArguments, Wait};
 use super::connection::{Connection, within};
 use super::exit::{FAILURE, Failure, USAGE};
-use super::text::{plain, table};
+use super::text::{bytes, plain, table};
 use super::view::View;
 use super::{out, show, watch};
 use crate::api::convert::session_to_proto;
@@ -33,16 +33,20 @@ const PAGE_SIZE: u32 = 100;
 /// # Errors
 /// It can't be read, or is no JSON object.
 pub fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
-    let mut text = String::new();
+    let mut text = Vec::new();
     let (name, read) = if path == Path::new("-") {
-        ("standard input".to_owned(), std::io::stdin().lock().take(FILE_BYTES_MAX).read_to_string(&mut text))
+        ("standard input".to_owned(), std::io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_end(&mut text))
     } else {
         let read =
-            std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
+            std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text));
         (path.display().to_string(), read)
     };
-    read.map_err(|error| Failure::new(USAGE, format!("{name} can't be read: {error}")))?;
-    serde_json::from_str(&text).map_err(|error| {
+    let length = read.map_err(|error| Failure::new(USAGE, format!("{name} can't be read: {error}")))?;
+    if length as u64 > FILE_BYTES_MAX {
+        let limit = bytes(FILE_BYTES_MAX);
+        return Err(Failure::new(USAGE, format!("{name} is longer than {limit}, which no session is")));
+    }
+    serde_json::from_slice(&text).map_err(|error| {
         Failure::new(USAGE, format!("{name} is no session: {error}; hand over its JSON object"))
     })
 }

@@ -11,6 +11,26 @@ pub enum DeviceError {
         /// Label and node of the device.
         device: String,
     },
+    /// There is nothing at the path of a virtual device.
+    #[error("{device} is not there: {remedy}")]
+    NotThere {
+        /// Label and path of the device.
+        device: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// The host may not read the file or the pipe of a virtual device.
+    #[error("{device} can't be opened: permission denied; let the daemon's user read it")]
+    Unreadable {
+        /// Label and path of the device.
+        device: String,
+    },
+    /// Nothing came through a pipe.
+    #[error("nobody writes to {device}: start what writes to it, or name its width and height")]
+    Unwritten {
+        /// Label and path of the device.
+        device: String,
+    },
     /// Somebody else uses the device.
     #[error("{device} is busy: another process holds it; close that program (`fuser -v {node}` names it)")]
     Busy {
@@ -85,9 +105,10 @@ impl DeviceError {
     /// The reason that an answer of the API carries.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Missing { .. } => "DEVICE_MISSING",
+            Self::Missing { .. } | Self::NotThere { .. } => "DEVICE_MISSING",
             Self::Busy { .. } => "DEVICE_BUSY",
-            Self::Denied { .. } => "DEVICE_DENIED",
+            Self::Denied { .. } | Self::Unreadable { .. } => "DEVICE_DENIED",
+            Self::Unwritten { .. } => "DEVICE_UNWRITTEN",
             Self::Format { .. } => "FORMAT_UNAVAILABLE",
             Self::Bandwidth { .. } => "USB_BANDWIDTH",
             Self::Impostor { .. } => "DEVICE_MISMATCH",

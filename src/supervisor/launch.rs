@@ -94,6 +94,15 @@ impl Process {
     }
 }
 
+/// What people call a signal that ends a worker.
+pub(super) fn name_of(signal: Signal) -> &'static str {
+    match signal {
+        Signal::TERM => "SIGTERM",
+        Signal::KILL => "SIGKILL",
+        _ => "another signal",
+    }
+}
+
 /// Readable once the process has ended (`pidfd_open(2)`).
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {

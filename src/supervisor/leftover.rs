@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use super::launch::Process;
+use super::launch::{Process, name_of};
 use crate::clock::{Clock, MonoTime, SystemClock};
 
 /// How long workers are waited for.
@@ -39,7 +39,7 @@ pub fn end_left_over(link: &Path, limits: EndLimits) -> LeftOver {
     wait(&mut workers, limits.told);
     for (signal, timeout) in [(Signal::TERM, limits.term), (Signal::KILL, limits.kill)] {
         for worker in &workers {
-            tracing::warn!(pid = worker.pid(), ?signal, "a worker is left after the stop");
+            tracing::warn!(pid = worker.pid(), signal = name_of(signal), "a worker is left after the stop");
             worker.signal(signal);
         }
         wait(&mut workers, timeout);

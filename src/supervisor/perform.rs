@@ -250,7 +250,7 @@ impl Actor {
 
     fn signal(&mut self, id: &SessionId, signal: Signal) {
         let Some(live) = self.live.get_mut(id) else { return };
-        tracing::warn!(session = %id, ?signal, "the worker missed its deadline");
+        tracing::warn!(session = %id, signal = launch::name_of(signal), "the worker missed its deadline");
         if live.machine.start_is_open() {
             live.failure.get_or_insert_with(|| Refusal::worker_silent(id));
         }

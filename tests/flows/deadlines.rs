@@ -61,8 +61,7 @@ async fn a_worker_that_misses_the_deadline_of_a_stop_is_killed_and_its_files_are
     assert!(took >= Duration::from_millis(800) && took < Duration::from_secs(6), "it took {took:?}");
     assert!(site.workers().is_empty(), "the worker is gone");
     let log = site.log();
-    let order = ["Signal(SIGTERM)", "Signal(SIGKILL)"].map(|name| log.find(name));
-    let order = if order[0].is_some() { order } else { ["TERM", "KILL"].map(|name| log.find(name)) };
+    let order = ["signal=\"SIGTERM\"", "signal=\"SIGKILL\""].map(|name| log.find(name));
     assert!(order[0].is_some() && order[0] < order[1], "SIGTERM, then SIGKILL: {log}");
     assert_eq!(worker_state(stopped.session.as_ref()), "failed");
     let receipt = stopped.receipt.clone().expect("its receipt");

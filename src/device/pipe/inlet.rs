@@ -15,6 +15,8 @@ use crate::device::{DeviceError, Wake};
 
 /// Room that is asked for in the pipe, so that a writer isn't held up while the reader is late.
 const PIPE_BYTES: usize = 1024 * 1024;
+/// What the path of an inherited descriptor begins with.
+const INHERITED: &str = "fd:";
 
 /// An open reading end.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ pub(super) enum Arrived {
 impl Inlet {
     pub(super) fn open(label: &str, path: &str, wake: &Wake) -> Result<Self, DeviceError> {
         let name = format!("{label} ({path})");
-        let inherited = path.strip_prefix("fd:");
+        let inherited = path.strip_prefix(INHERITED);
         let real = match inherited {
             None => PathBuf::from(path),
             Some(number) => match number.parse::<u32>() {
@@ -108,6 +110,10 @@ impl Inlet {
         DeviceError::Ended { device: self.name.clone() }
     }
 
+    pub(super) fn unwritten(&self) -> DeviceError {
+        DeviceError::Unwritten { device: self.name.clone() }
+    }
+
     pub(super) fn malformed(&self, problem: impl Into<String>) -> DeviceError {
         malformed(&self.name, problem)
     }
@@ -151,8 +157,15 @@ fn malformed(name: &str, problem: impl Into<String>) -> DeviceError {
 fn refused(name: &str, path: &str, source: io::Error) -> DeviceError {
     let device = name.to_owned();
     match source.kind() {
-        io::ErrorKind::NotFound => DeviceError::Missing { device },
-        io::ErrorKind::PermissionDenied => DeviceError::Denied { device, node: path.to_owned() },
+        io::ErrorKind::NotFound if path.starts_with(INHERITED) => {
+            let remedy = "hand the descriptor to the agent, or correct its number in the config";
+            DeviceError::NotThere { device, remedy }
+        }
+        io::ErrorKind::NotFound => {
+            let remedy = "make the FIFO with mkfifo, or correct its path in the config";
+            DeviceError::NotThere { device, remedy }
+        }
+        io::ErrorKind::PermissionDenied => DeviceError::Unreadable { device },
         _ => DeviceError::Failed { device, doing: "opening", source },
     }
 }

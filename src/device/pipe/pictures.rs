@@ -64,8 +64,9 @@ impl Pictures {
         match self.advance(SystemClock.now() + FIRST_PICTURE_WAIT)? {
             Ok(()) => {}
             Err(Lack::End) => return Err(self.inlet.ended()),
+            Err(Lack::Time) if self.arrival == MonoTime::default() => return Err(self.inlet.unwritten()),
             Err(Lack::Time) => {
-                let problem = "no JPEG came before the end of the wait: start its writer, or ask for a size";
+                let problem = "what came before the end of the wait is no whole JPEG";
                 return Err(self.inlet.malformed(problem));
             }
         }

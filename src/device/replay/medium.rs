@@ -47,11 +47,12 @@ impl Label {
     }
 
     pub(super) fn missing(&self) -> DeviceError {
-        DeviceError::Missing { device: self.0.clone() }
+        let remedy = "put the file at its path, or correct the path in the config";
+        DeviceError::NotThere { device: self.0.clone(), remedy }
     }
 
-    pub(super) fn denied(&self, path: &str) -> DeviceError {
-        DeviceError::Denied { device: self.0.clone(), node: path.to_owned() }
+    pub(super) fn denied(&self) -> DeviceError {
+        DeviceError::Unreadable { device: self.0.clone() }
     }
 
     pub(super) fn other_format(&self, wish: &FormatWish, format: Format) -> DeviceError {

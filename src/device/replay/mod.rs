@@ -166,7 +166,7 @@ fn check(label: &Label, format: Format, wish: &FormatWish) -> Result<(), DeviceE
 fn open_file(label: &Label, path: &str) -> Result<File, DeviceError> {
     let refused = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => label.missing(),
-        io::ErrorKind::PermissionDenied => label.denied(path),
+        io::ErrorKind::PermissionDenied => label.denied(),
         _ => label.failed("opening", error),
     };
     let flags = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
