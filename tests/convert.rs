@@ -230,6 +230,54 @@ fn a_receipt_comes_back_equal() {
 }
 
 #[test]
+fn a_receipt_has_the_members_that_its_readers_know() {
+    let expected = json!({
+        "sessionId": "65ea1530bb50af72b6e3dc1e",
+        "endReason": "stop_requested",
+        "forced": true,
+        "requestedAt": "2024-04-01T10:32:00.000Z",
+        "releasedAt": "2024-04-01T10:32:00.100Z",
+        "finalizedAt": "2024-04-01T10:32:00.250Z",
+        "sources": [{
+            "id": "c1fcba18",
+            "type": "audio",
+            "device": "Built-in Microphone (hw:0,0)",
+            "format": "48000 Hz stereo",
+            "captured": u64::MAX,
+            "written": 5,
+            "dropped": 4,
+            "lost": 3,
+            "missed": 2,
+            "filled": 1,
+            "corrupt": 6,
+            "atLeast": true,
+            "firstTimestamp": "2024-04-01T10:30:00.033Z",
+            "lastTimestamp": "2024-04-01T10:31:59.967Z",
+            "timestampSource": "driver",
+            "gaps": [{ "startSeconds": 1.5, "durationSeconds": 0.25, "missed": 7, "reason": "overrun" }],
+            "restarts": 2,
+        }],
+        "files": [{
+            "path": "/var/lib/shutterd/media/a.mkv",
+            "bytes": 1_099_511_627_776_u64,
+            "blake3": "abababababababababababababababababababababababababababababababab",
+            "durationSeconds": 119.967,
+            "repaired": true,
+        }],
+        "removal": { "state": "removed", "removedAt": "2024-04-02T00:00:00.000Z" },
+        "warnings": ["the disk was slow"],
+    });
+    let time = |text: &str| Some(text.parse().expect("the test wrote a time"));
+    let full = Receipt {
+        released_at: time("2024-04-01T10:32:00.100Z"),
+        removal: Some(Removal { state: RemovalState::Removed, removed_at: time("2024-04-02T00:00:00.000Z") }),
+        ..receipt()
+    };
+    assert_eq!(serde_json::to_value(&full).expect("it can be written"), expected);
+    assert_eq!(serde_json::from_value::<Receipt>(expected).expect("it can be read"), full);
+}
+
+#[test]
 fn a_receipt_of_a_later_version_names_what_cannot_be_read() {
     let mut message = receipt_to_proto(&receipt());
     message.end_reason = "eclipse".to_owned();
