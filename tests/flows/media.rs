@@ -5,8 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use shutterd::api::convert::receipt_from_proto;
 use shutterd::api::proto::{Receipt, SourceReceipt};
+use shutterd::clock::WallTime;
 
 use crate::site::Site;
 
@@ -27,7 +29,10 @@ pub fn check(site: &Site, receipt: &Receipt) {
         for (source, units) in count(path) {
             *counted.entry(source).or_default() += units;
         }
-        finds_nothing_wrong("mkvinfo", &["--ui-language", "en_US"], path);
+        let told = finds_nothing_wrong("mkvinfo", &["--ui-language", "en_US", "--all"], path);
+        let has_cues = String::from_utf8_lossy(&told).contains("|+ Cues");
+        assert!(has_cues || counted.values().all(|units| *units == 0), "{} can be sought in", file.path);
+        check_tags(path, receipt);
     }
     for source in &receipt.sources {
         let found = counted.remove(&source.id).unwrap_or(0);
@@ -42,6 +47,40 @@ pub fn check(site: &Site, receipt: &Receipt) {
         let names = fs::read_dir(site.session_dir(&receipt.session_id)).expect("the session's directory");
         assert_eq!(names.count(), receipt.files.len() + 1, "nothing else lies there");
     }
+}
+
+/// Checks what a file says of itself: its session, when it begins, and the gaps of its tracks.
+fn check_tags(path: &Path, receipt: &Receipt) {
+    let args = ["-v", "error", "-show_entries", "format_tags:stream_tags", "-of", "json"];
+    let probed: Value =
+        serde_json::from_slice(&finds_nothing_wrong("ffprobe", &args, path)).expect("ffprobe writes JSON");
+    let tags = &probed["format"]["tags"];
+    assert_eq!(tags["SESSION_ID"], *receipt.session_id, "{}", path.display());
+    assert_eq!(tags["SESSION_NAME"], format!("Visit {}", receipt.session_id), "{}", path.display());
+    let recorded: WallTime = text(&tags["DATE_RECORDED"]).parse().expect("times are RFC 3339");
+    let is_alone = receipt.files.len() == 1 && !receipt.files[0].repaired;
+    if is_alone {
+        let firsts = receipt.sources.iter().filter(|source| !source.first_timestamp.is_empty());
+        let firsts = firsts.map(|source| source.first_timestamp.parse().expect("times are RFC 3339"));
+        let begin: Option<WallTime> = firsts.min();
+        assert!(begin.is_none_or(|begin| begin == recorded), "{recorded} is not {begin:?}");
+    }
+    let read = receipt_from_proto(receipt.clone()).expect("it is ours");
+    for stream in probed["streams"].as_array().expect("ffprobe lists streams") {
+        let id = text(&stream["tags"]["SOURCE_ID"]);
+        let source = read.sources.iter().find(|source| source.id == id).expect("a source of the receipt");
+        let gaps = match &stream["tags"]["GAPS"] {
+            Value::Null => json!([]),
+            told => serde_json::from_str(text(told)).expect("gaps are told as JSON"),
+        };
+        if is_alone {
+            assert_eq!(gaps, json!(source.gaps), "gaps of {id} in {}", path.display());
+        }
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
 
 /// Frames, or samples with what was filled, that the files should hold of a source.

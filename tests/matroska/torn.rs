@@ -3,7 +3,6 @@
 use super::*;
 
 #[test]
-
 fn a_growing_file_cut_at_any_byte_plays_up_to_there_and_is_mended() {
     cut_at_every_byte(&growing());
 }
@@ -42,9 +41,17 @@ fn cut_at_every_byte(bytes: &[u8]) {
             assert!(file == bytes, "cut at {cut}: the index is written as it was");
         }
         if sampled.contains(&cut) {
+            on_disk(torn, |path| assert_eq!(probe_torn(path).len(), whole, "raw, cut at {cut}"));
             on_disk(&file, |path| assert_eq!(probe_packets(path).len(), whole, "cut at {cut}"));
         }
     }
+}
+
+/// Packets that ffprobe finds in a file as the crash left it, whatever it says of the end.
+fn probe_torn(path: &str) -> Vec<String> {
+    let args = ["-v", "quiet", "-show_entries", "packet=stream_index,size", "-of", "csv=p=0", path];
+    let told = Command::new("ffprobe").args(args).output().expect("ffprobe can be run");
+    String::from_utf8(told.stdout).expect("text").lines().map(str::to_owned).collect()
 }
 
 #[test]
