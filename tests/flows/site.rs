@@ -70,8 +70,8 @@ impl Site {
         fs::read_to_string(self.dir().join("serve.log")).unwrap_or_default()
     }
 
-    /// Puts a memory disk of this size at `name`; false, and a line on standard error, where this
-    /// process may not mount.
+    /// Puts a memory disk of this size at `name`; false, and the test is to be skipped, where this process
+    /// may not mount.
     pub fn small_disk(&mut self, name: &str, options: &str) -> bool {
         let dir = self.dir().join(name);
         fs::create_dir_all(&dir).expect("a directory for the disk");
@@ -84,7 +84,7 @@ impl Site {
             self.mounts.push(dir);
         } else {
             let why = String::from_utf8_lossy(&mounted.stderr);
-            say(&format!("SKIPPED: this needs a small disk, and none can be mounted: {}", why.trim()));
+            skip(&format!("this needs a small disk, and none can be mounted: {}", why.trim()));
         }
         mounted.status.success()
     }
@@ -139,8 +139,16 @@ impl Drop for Site {
     }
 }
 
-/// Says something on standard error, which no test runner holds back.
-pub fn say(text: &str) {
+/// Tells that a test tries nothing here, and why, past the test's captured output. CI skips nothing.
+///
+/// # Panics
+/// The variable `CI` is set.
+pub fn skip(why: &str) {
+    say(&format!("SKIPPED: {:?}: {why}", std::thread::current().name().unwrap_or_default()));
+    assert!(std::env::var_os("CI").is_none_or(|value| value.is_empty()), "CI skips nothing: {why}");
+}
+
+fn say(text: &str) {
     writeln!(std::io::stderr(), "{text}").expect("standard error takes a line");
 }
 

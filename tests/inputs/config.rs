@@ -9,6 +9,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use crate::site::skip;
+
 /// `EX_CONFIG` of sysexits.h.
 const CONFIG: i32 = 78;
 
@@ -138,23 +140,27 @@ fn places_that_cannot_be_used_are_told_by_their_key_and_path() {
         place.assert_fails(&["serve"], 1, &[key, &path.display().to_string()]);
         assert_eq!(fs::read(&path).expect("it is still there"), b"a file");
     }
-    if as_another_user().is_none() {
-        eprintln!("SKIPPED: whether a directory may be written can't be tried as root without setpriv");
-        return;
-    }
+    let Some(mut command) = as_another_user() else {
+        return skip("whether a directory may be written can't be tried as root without setpriv");
+    };
     let place = Place::new("api.tcp = \"off\"");
     let media_dir = place.path().join("media");
     fs::create_dir(&media_dir).expect("a media directory");
     fs::set_permissions(&media_dir, Permissions::from_mode(0o555)).expect("a mode");
     fs::set_permissions(place.path(), Permissions::from_mode(0o777)).expect("a mode");
-    let mut command = as_another_user().expect("it was there");
-    command.arg(env!("CARGO_BIN_EXE_shutterd")).arg("--config");
+    // Where the binary was built may be out of another user's reach.
+    let binary = place.path().join("binary");
+    fs::copy(env!("CARGO_BIN_EXE_shutterd"), &binary).expect("room for a copy");
+    command.arg(binary).arg("--config");
     let output = command.arg(place.path().join("shutterd.toml")).arg("serve").stdin(Stdio::null()).output();
     let output = output.expect("the binary runs");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    if text.contains("shutterd: Permission denied") || text.contains("failed to execute") {
-        eprintln!("SKIPPED: another user can't run the binary where it is: {}", text.trim());
-        return;
+    if text.contains("Permission denied") && text.contains("failed to execute") {
+        return skip(&format!(
+            "another user can't run a binary in {}: {}",
+            place.path().display(),
+            text.trim()
+        ));
     }
     assert_eq!(output.status.code(), Some(1), "{text}");
     for part in ["media_dir", &media_dir.display().to_string(), "can't be written"] {
