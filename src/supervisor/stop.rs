@@ -141,3 +141,32 @@ fn remember(keys: &mut Vec<String>, key: String) -> bool {
     }
     is_new
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec(id: &str, user: &str) -> SessionSpec {
+        let source = json!({ "id": "v", "type": "video", "device": "local_camera" });
+        let session = json!({ "_id": id, "user": user, "sources": [source] });
+        SessionSpec::from_json(session).expect("the test wrote a session")
+    }
+
+    #[test]
+    fn a_start_is_barred_for_a_minute_after_the_stop_that_overtook_it() {
+        let at = MonoTime::from_nanos(7);
+        let bars = |scope, spec: &SessionSpec, after_ms| {
+            let id = "s".parse().expect("the test wrote an id");
+            Tombstone { id, scope, at }.bars(spec, at + Duration::from_millis(after_ms))
+        };
+        let late = spec("s", "u");
+        assert!(bars(Scope::Everybody, &late, 0) && bars(Scope::Everybody, &late, 59_900));
+        assert!(!bars(Scope::Everybody, &late, 60_000));
+        assert!(!bars(Scope::Everybody, &spec("other", "u"), 0));
+        let own = || Scope::User("u".to_owned());
+        assert!(bars(own(), &late, 59_900) && !bars(own(), &late, 60_000));
+        assert!(!bars(own(), &spec("s", "another"), 0), "nobody bars what is another user's");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use shutterd::api::proto::{Receipt, StopMode, StopSessionRequest, WaitFor};
 use shutterd::clock::WallTime;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Request};
 
 use crate::agent::{Agent, drain, eventually, patient, refusal, session, state, worker_state};
@@ -140,14 +140,28 @@ async fn a_stop_with_a_deadline_of_a_millisecond_goes_on_and_the_next_call_gets_
     let agent = Agent::serve(&Site::new("", &[faulty_camera("cam", HANGS), microphone("mic")])).await;
     agent.start(session("s", &["cam", "mic"])).await.expect("it starts");
     agent.recorded("s", 25, 48_000).await;
-    for timeout_ms in [1, 200] {
+    let late = async |timeout_ms| {
         let mut request = Request::new(drain("s"));
         request.set_timeout(Duration::from_millis(timeout_ms));
         let late = patient("a short stop", agent.calls().stop_session(request)).await;
         // This client's library says CANCELLED where its own clock was faster than the agent's answer.
         let code = late.expect_err("this drain takes longer").code();
         assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&code), "{code:?}");
+    };
+    let mut events = agent.watch("s").await;
+    let ends = ["draining", "finalizing", "stopped"];
+    let draining =
+        crate::agent::until(&mut events, |event| ends.contains(&worker_state(event.session.as_ref())));
+    tokio::pin!(draining);
+    // No stop but one of a millisecond has been asked for by then; a client that was held up for so long
+    // has sent nothing and asks again.
+    loop {
+        late(1).await;
+        if timeout(Duration::from_millis(500), &mut draining).await.is_ok() {
+            break;
+        }
     }
+    late(200).await;
     let stopped = agent.stop("s").await.expect("the next call gets the result");
     let receipt = receipt(stopped.receipt);
     assert_eq!(receipt.end_reason, "stop_requested");
