@@ -7,8 +7,8 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use shutterd::clock::{Clock, MonoTime, SystemClock};
 use shutterd::device::{self, Device, DeviceError, Wake};
+use shutterd::link::ProbeLine;
 use shutterd::media::{AudioFormat, Body, Format, SampleFormat};
 use shutterd::session::device::{Address, DeviceKey, DeviceSpec, FormatWish, MediaType};
 
@@ -169,7 +170,13 @@ fn a_device_that_gives_floats_only_is_a_format_error() {
 #[test]
 fn a_defined_microphone_is_found_and_the_plugins_of_alsa_are_not() {
     in_child("a_defined_microphone_is_found_and_the_plugins_of_alsa_are_not", |_| {
-        let found = device::discover().expect("this host has a /dev");
+        let found = Mutex::new(Vec::new());
+        let tell = |line| match line {
+            ProbeLine::Answered { devices, .. } => found.lock().expect("no test panics here").extend(devices),
+            ProbeLine::Asking { .. } | ProbeLine::Complete => {}
+        };
+        device::search(tell).expect("this host has a /dev");
+        let found = found.into_inner().expect("no test panics here");
         let microphones: Vec<_> = found.iter().filter(|found| found.media == MediaType::Audio).collect();
         let own = microphones.iter().find(|found| found.node == "testmic").expect("the microphone is listed");
         assert_eq!((own.key.0.as_str(), own.name.as_str()), ("microphone:testmic", "Test microphone"));

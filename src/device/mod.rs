@@ -15,7 +15,7 @@ use crate::clock::MonoTime;
 use crate::media::{Format, Frame, TimestampSource};
 use crate::session::device::{Address, DeviceSpec};
 
-pub use catalog::discover;
+pub use catalog::search;
 pub use error::DeviceError;
 pub use wake::Wake;
 

@@ -1,4 +1,5 @@
-//! What short-lived processes print for the daemon: one JSON object each.
+//! What short-lived processes print for the daemon: JSON, a probe line by line, so that what it has found
+//! is known although it hangs in the next device.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,13 +7,33 @@ use crate::clock::{MonoTime, WallTime};
 use crate::session::device::FoundDevice;
 use crate::session::{Account, EndReason, MediaFile};
 
-/// What a probe prints.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ProbeReport {
+/// The first line that a probe prints.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ProbeHead {
     /// [`LINK_VERSION`](super::LINK_VERSION) of the program that printed it.
     pub link_version: u32,
-    /// The devices of the host.
-    pub devices: Vec<FoundDevice>,
+}
+
+/// Each further line that a probe prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeLine {
+    /// It is about to ask a driver, which may hang.
+    Asking {
+        /// The node, or what else is asked.
+        what: String,
+        /// The device as it is known unasked, if it seems to be one.
+        unasked: Option<Box<FoundDevice>>,
+    },
+    /// The driver has answered.
+    Answered {
+        /// What was asked.
+        what: String,
+        /// The devices there.
+        devices: Vec<FoundDevice>,
+    },
+    /// Everything was asked and has answered: the last line.
+    Complete,
 }
 
 /// What a repair prints.

@@ -193,6 +193,7 @@ impl Actor {
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Prepared { id, known, devices } => self.on_prepared(id, known, devices),
+            Notice::Troubled { problem } => self.problem(problem),
             Notice::Journalled { id, worker, change, events, outcome } => {
                 self.on_journalled(&id, change, events, outcome);
                 if let Some(worker) = worker {
@@ -270,6 +271,7 @@ impl Actor {
     /// Remembers what an operator has to know.
     pub(super) fn problem(&mut self, problem: String) {
         tracing::error!(problem, "operator needed");
+        self.problems.retain(|known| *known != problem);
         if self.problems.len() == PROBLEMS_MAX {
             self.problems.pop_front();
         }

@@ -7,6 +7,7 @@ use super::actor::Actor;
 use super::command::{DeviceView, Holder, Notice, Reply, SessionView, Stopped, WaitFor};
 use super::refusal::Refusal;
 use super::scope::Scope;
+use super::search::Found;
 use super::vitals::Look;
 use super::{child, compose};
 use crate::session::SessionId;
@@ -157,10 +158,13 @@ impl Actor {
         let notices = self.notices.clone();
         self.tasks.spawn(async move {
             let probed = child::probe(program, timeout).await;
-            let problem = probed.as_ref().err().map(|refusal| refusal.message.clone());
-            // An actor that has ended needs to know nothing.
-            let _ = notices.send(Notice::HostLooked(Look::Probe(problem))).await;
-            let answer = probed.map(|found| {
+            if let Ok(Found { doubt: Some(problem), .. }) = &probed {
+                // An actor that has ended has nobody to tell.
+                let _ = notices.send(Notice::Troubled { problem: problem.clone() }).await;
+            }
+            // Nor does it need to know how the search went.
+            let _ = notices.send(Notice::HostLooked(Look::probe(&probed))).await;
+            let answer = probed.map(|Found { devices: found, .. }| {
                 let mut views: Vec<DeviceView> = configured.iter().filter_map(virtual_view).collect();
                 views.extend(found.iter().map(|device| found_view(device, &configured)));
                 for (view, key) in views.iter_mut().zip(keys(&configured, &found)) {

@@ -6,14 +6,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use tokio::io::AsyncReadExt;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines, Take};
+use tokio::process::{Child, ChildStdout, Command};
 
 use super::refusal::{Refusal, RefusalKind};
+use super::search::{Found, Search};
 use crate::config::{LogFormat, Settings};
-use crate::link::{LINK_VERSION, ProbeReport, RepairReport};
+use crate::link::{LINK_VERSION, ProbeHead, ProbeLine, RepairReport};
 use crate::session::MediaFile;
-use crate::session::device::FoundDevice;
 use crate::telemetry;
 
 /// Finished files that a repair is told of; an argument is at most 128 KiB long (`execve(2)`).
@@ -55,17 +55,39 @@ impl Program {
     }
 }
 
-/// The devices of the host.
-pub(super) async fn probe(program: Program, timeout: Duration) -> Result<Vec<FoundDevice>, Refusal> {
-    let report: ProbeReport = run(program.command("probe"), "probe", timeout).await?;
-    if report.link_version != LINK_VERSION {
+/// The devices of the host. Those that were told count also when the probe hangs or crashes in another.
+pub(super) async fn probe(program: Program, timeout: Duration) -> Result<Found, Refusal> {
+    let (mut child, output) = spawn(program.command("probe"), "probe")?;
+    let mut lines = BufReader::new(output).lines();
+    let mut search = Search::default();
+    let listening = async {
+        listen(&mut lines, &mut search).await?;
+        child.wait().await.map_err(|error| failed("probe", &format!("can't be waited for: {error}")))
+    };
+    let how = match tokio::time::timeout(timeout, listening).await {
+        Ok(status) => format!("ended with {}", status?),
+        Err(_) => format!("gave no answer within {} s", timeout.as_secs_f64()),
+    };
+    search.end(&how).ok_or_else(|| failed("probe", &format!("{how}; the log says why")))
+}
+
+/// Hears what a probe tells until it has told everything, or ends.
+async fn listen(lines: &mut Lines<BufReader<Take<ChildStdout>>>, search: &mut Search) -> Result<(), Refusal> {
+    let unread = |error| failed("probe", &format!("can't be read: {error}"));
+    let Some(head) = lines.next_line().await.map_err(unread)? else { return Ok(()) };
+    let version = understood::<ProbeHead>("probe", head.as_bytes())?.link_version;
+    if version != LINK_VERSION {
         let message = format!(
-            "the probe is of another version (link {} instead of {LINK_VERSION}): check worker.path",
-            report.link_version
+            "the probe is of another version (link {version} instead of {LINK_VERSION}): check worker.path"
         );
         return Err(Refusal::new(RefusalKind::Internal, "PROBE_VERSION", message));
     }
-    Ok(report.devices)
+    while let Some(line) = lines.next_line().await.map_err(unread)? {
+        if !search.take(understood::<ProbeLine>("probe", line.as_bytes())?) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Repairs what a dead worker left in `dir`; the `known` files were finished, and a new worker writes
@@ -87,11 +109,27 @@ pub(super) async fn repair(
     run(command, "repair", timeout).await
 }
 
-async fn run<T: DeserializeOwned>(mut command: Command, what: &str, timeout: Duration) -> Result<T, Refusal> {
-    let failed = |problem: String| {
-        let reason = format!("{}_FAILED", what.to_uppercase());
-        Refusal::new(RefusalKind::Internal, &reason, format!("the {what} process {problem}"))
+async fn run<T: DeserializeOwned>(command: Command, what: &str, timeout: Duration) -> Result<T, Refusal> {
+    let (mut child, mut output) = spawn(command, what)?;
+    let work = async {
+        let mut json = Vec::new();
+        output.read_to_end(&mut json).await?;
+        Ok::<_, std::io::Error>((child.wait().await?, json))
     };
+    let (status, json) = tokio::time::timeout(timeout, work)
+        .await
+        .map_err(|_| {
+            let seconds = timeout.as_secs_f64();
+            failed(what, &format!("gave no answer within {seconds} s: a device or disk hangs"))
+        })?
+        .map_err(|error| failed(what, &format!("can't be read: {error}")))?;
+    if !status.success() {
+        return Err(failed(what, &format!("ended with {status}; the log says why")));
+    }
+    understood(what, &json)
+}
+
+fn spawn(mut command: Command, what: &str) -> Result<(Child, Take<ChildStdout>), Refusal> {
     command.stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| {
         let reason = format!("{}_NOT_STARTED", what.to_uppercase());
@@ -102,19 +140,14 @@ async fn run<T: DeserializeOwned>(mut command: Command, what: &str, timeout: Dur
         )
     })?;
     let output = child.stdout.take().expect("its output is piped");
-    let work = async {
-        let mut json = Vec::new();
-        output.take(REPORT_BYTES_MAX).read_to_end(&mut json).await?;
-        Ok::<_, std::io::Error>((child.wait().await?, json))
-    };
-    let (status, json) = tokio::time::timeout(timeout, work)
-        .await
-        .map_err(|_| {
-            failed(format!("gave no answer within {} s: a device or disk hangs", timeout.as_secs_f64()))
-        })?
-        .map_err(|error| failed(format!("can't be read: {error}")))?;
-    if !status.success() {
-        return Err(failed(format!("ended with {status}; the log says why")));
-    }
-    serde_json::from_slice(&json).map_err(|error| failed(format!("was not understood: {error}")))
+    Ok((child, output.take(REPORT_BYTES_MAX)))
+}
+
+fn understood<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(json).map_err(|error| failed(what, &format!("was not understood: {error}")))
+}
+
+fn failed(what: &str, problem: &str) -> Refusal {
+    let reason = format!("{}_FAILED", what.to_uppercase());
+    Refusal::new(RefusalKind::Internal, &reason, format!("the {what} process {problem}"))
 }

@@ -8,11 +8,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::refusal::Refusal;
 use super::scope::Scope;
+use super::search::Found;
 use super::vitals::Look;
 use crate::journal::{JournalError, Record, WorkerIdentity};
 use crate::link::message::{Hello, ToWorker, from_worker};
 use crate::link::{LastAccount, RepairReport};
-use crate::session::device::{FoundDevice, MediaType};
+use crate::session::device::MediaType;
 use crate::session::health::Health;
 use crate::session::machine::{Event, StopMode};
 use crate::session::{Account, Receipt, SessionId, SessionSpec, StartOptions};
@@ -204,11 +205,9 @@ pub(super) enum Command {
 /// What the world tells the actor.
 pub(super) enum Notice {
     /// What a start needs to know of the host was found out.
-    Prepared {
-        id: SessionId,
-        known: Result<Option<Record>, Refusal>,
-        devices: Result<Vec<FoundDevice>, Refusal>,
-    },
+    Prepared { id: SessionId, known: Result<Option<Record>, Refusal>, devices: Result<Found, Refusal> },
+    /// Something has come up that an operator has to know.
+    Troubled { problem: String },
     /// The journal has taken a record, or not; the machine's events that this means, and the worker that
     /// the record named.
     Journalled {

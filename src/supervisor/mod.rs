@@ -18,6 +18,7 @@ mod perform;
 mod refusal;
 mod restart;
 mod scope;
+mod search;
 mod socket;
 mod start;
 mod stop;

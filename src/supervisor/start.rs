@@ -10,11 +10,13 @@ use super::command::{Notice, Reply, ServingState, SessionView, StopAsked};
 use super::live::Live;
 use super::refusal::{Refusal, RefusalKind};
 use super::scope::Scope;
+use super::vitals::Look;
+use super::search::Found;
 use super::{child, compose};
 use crate::clock::{Anchor, Clock};
 use crate::journal::{JournalError, Record};
 use crate::library::Library;
-use crate::session::device::{DeviceSpec, FoundDevice};
+use crate::session::device::DeviceSpec;
 use crate::session::machine::Machine;
 use crate::session::resolve::{needs_no_search, resolve};
 use crate::session::{PublicState, SessionId, SessionSpec, StartOptions, WorkerState, present};
@@ -96,7 +98,7 @@ impl Actor {
         let (program, timeout) = (self.program(), self.settings.limits.probe);
         let (notices, library) = (self.notices.clone(), self.library.clone());
         self.tasks.spawn(async move {
-            let devices = if search { child::probe(program, timeout).await } else { Ok(Vec::new()) };
+            let devices = if search { child::probe(program, timeout).await } else { Ok(Found::default()) };
             let known =
                 known.await.unwrap_or(Err(JournalError::Closed)).map_err(|error| Refusal::journal(&error));
             let known = match known {
@@ -112,14 +114,14 @@ impl Actor {
         &mut self,
         id: SessionId,
         known: Result<Option<Record>, Refusal>,
-        found: Result<Vec<FoundDevice>, Refusal>,
+        found: Result<Found, Refusal>,
     ) {
         // A session of virtual devices needs no search, which tells nothing then.
-        if let Some(problem) = found.as_ref().map_or_else(
-            |refusal| Some(Some(refusal.message.clone())),
-            |devices| (!devices.is_empty()).then_some(None),
-        ) {
-            self.note_probe(problem);
+        if !matches!(&found, Ok(found) if found.devices.is_empty() && found.doubt.is_none()) {
+            self.on_look(Look::probe(&found));
+        }
+        if let Ok(Found { doubt: Some(doubt), .. }) = &found {
+            self.problem(doubt.clone());
         }
         let Some(pending) = self.pending.remove(&id) else { return };
         let admitted = self.admit(&id, &pending, known, found);
@@ -150,7 +152,7 @@ impl Actor {
         id: &SessionId,
         pending: &Pending,
         known: Result<Option<Record>, Refusal>,
-        found: Result<Vec<FoundDevice>, Refusal>,
+        found: Result<Found, Refusal>,
     ) -> Result<Vec<crate::session::machine::Action>, Refusal> {
         if known?.is_some() {
             return Err(already_exists(id, "and is finished"));
@@ -159,7 +161,9 @@ impl Actor {
             return Err(Refusal::shutting_down());
         }
         let (spec, options) = (&pending.spec, &pending.options);
-        let devices = resolve(spec.sources(), options, &self.settings.devices, &found?)?;
+        let found = found?;
+        let devices = resolve(spec.sources(), options, &self.settings.devices, &found.devices)
+            .map_err(|error| found.qualify(error.into()))?;
         self.leases.acquire(id, &devices).map_err(|conflict| {
             let holder = self.live.get(&conflict.holder);
             if holder.is_none_or(|holder| pending.scope.holds(&holder.record.spec)) {

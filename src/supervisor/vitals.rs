@@ -9,6 +9,7 @@ use super::child;
 use super::command::{Notice, ServingState};
 use super::live::Live;
 use super::refusal::Refusal;
+use super::search::Found;
 use crate::clock::{Clock, MonoTime};
 use crate::session::health::{
     CaptureStage, DiskVitals, Health, HealthLimits, SessionVitals, SourceVitals, Vitals, evaluate,
@@ -69,6 +70,16 @@ impl HostVitals {
     }
 }
 
+impl Look {
+    /// How a search for devices went.
+    pub(super) fn probe(found: &Result<Found, Refusal>) -> Self {
+        Self::Probe(match found {
+            Ok(found) => found.doubt.clone(),
+            Err(refusal) => Some(refusal.message.clone()),
+        })
+    }
+}
+
 impl Looked {
     /// Whether it is time to look again; the look begins then.
     fn is_due(&mut self, now: MonoTime, every: Duration) -> bool {
@@ -116,8 +127,7 @@ impl Actor {
         if idle && self.host.probe_at.is_due(now, self.settings.health.probe_every) {
             let (program, timeout) = (self.program(), self.settings.limits.probe);
             self.tasks.spawn(async move {
-                let problem = child::probe(program, timeout).await.err().map(|refusal| refusal.message);
-                tell(Look::Probe(problem)).await;
+                tell(Look::probe(&child::probe(program, timeout).await)).await;
             });
         }
     }
@@ -138,7 +148,7 @@ impl Actor {
     }
 
     /// A search for devices has ended, whoever asked for it.
-    pub(super) fn note_probe(&mut self, problem: Option<String>) {
+    fn note_probe(&mut self, problem: Option<String>) {
         let now = self.clock.now();
         self.host.probe_at = Looked::At(now);
         if problem.is_none() {

@@ -8,13 +8,18 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::device;
-use crate::link::{LINK_VERSION, ProbeReport};
+use crate::link::{LINK_VERSION, ProbeHead};
 
-/// Looks for devices and prints a [`ProbeReport`] as JSON.
+/// Looks for devices, and prints a [`ProbeHead`] and then a [`ProbeLine`](crate::link::ProbeLine) for each
+/// thing that it does.
 pub fn probe() -> ExitCode {
     start_short_lived();
-    match device::discover() {
-        Ok(devices) => print(&ProbeReport { link_version: LINK_VERSION, devices }),
+    print(&ProbeHead { link_version: LINK_VERSION });
+    // Nobody may read any more; then this process is ended.
+    match device::search(|line| {
+        print(&line);
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %super::capture::chain(&error), "probe failed");
             ExitCode::FAILURE
@@ -40,11 +45,12 @@ pub(super) fn start_log() {
     }
 }
 
-/// Prints one JSON object on standard output.
+/// Prints a line of JSON on standard output.
 pub(super) fn print(report: &impl Serialize) -> ExitCode {
-    let printed = serde_json::to_vec(report)
-        .map_err(std::io::Error::from)
-        .and_then(|json| std::io::stdout().write_all(&json));
+    let printed = serde_json::to_vec(report).map_err(std::io::Error::from).and_then(|mut json| {
+        json.push(b'\n');
+        std::io::stdout().write_all(&json)
+    });
     match printed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,6 +10,7 @@ mod ends;
 mod files;
 mod media;
 mod restart;
+mod search;
 mod service;
 mod shutdown;
 mod silence;

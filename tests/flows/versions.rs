@@ -22,7 +22,7 @@ const LINK_VARIABLE: &str = "FLOWS_LINK";
 const SESSION_VARIABLE: &str = "FLOWS_SESSION";
 
 /// A site whose workers are this shell script.
-fn site(settings: &str, script: &str) -> Arc<Site> {
+pub fn site(settings: &str, script: &str) -> Arc<Site> {
     let path = |site: &Site| site.dir().join("worker");
     let site = Site::unshared(settings, &[microphone("mic")]);
     let config = site.dir().join("flow.toml");

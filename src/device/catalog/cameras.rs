@@ -16,27 +16,33 @@ use crate::device::camera::modes::Offer;
 use crate::session::device::{DeviceKey, FormatWish, FoundDevice, MediaType};
 
 /// What opening a node told.
-struct Asked {
+pub(super) struct Asked {
     known: Capabilities,
     formats: Vec<String>,
 }
 
-/// The cameras of this host, by node number.
+/// A node that may be a camera.
+pub struct Node {
+    number: u32,
+    /// Its path.
+    pub path: PathBuf,
+    /// The name that nokhwa finds.
+    name: Option<String>,
+}
+
+/// The nodes of this host by their number; none has been opened.
 ///
 /// # Errors
 /// `/dev` can't be read.
-pub fn discover() -> Result<Vec<FoundDevice>, DeviceError> {
+pub fn unasked() -> Result<Vec<Node>, DeviceError> {
     let nodes = nodes().map_err(|source| DeviceError::Failed {
         device: "/dev".to_owned(),
         doing: "listing the cameras",
         source,
     })?;
-    let names = names_by_nokhwa(&nodes);
-    Ok(nodes
-        .video
-        .into_iter()
-        .filter_map(|(number, node)| describe(number, &node, names.get(&number)))
-        .collect())
+    let mut names = names_by_nokhwa(&nodes);
+    let node = |(number, path)| Node { number, path, name: names.remove(&number) };
+    Ok(nodes.video.into_iter().map(node).collect())
 }
 
 /// What `/dev` holds of V4L2.
@@ -77,37 +83,45 @@ fn names_by_nokhwa(nodes: &Nodes) -> BTreeMap<u32, String> {
     }
 }
 
-/// The camera at a node; `None` for nodes that give no pictures.
-fn describe(number: u32, node: &Path, name: Option<&String>) -> Option<FoundDevice> {
-    let class_entry = PathBuf::from(format!("/sys/class/video4linux/video{number}"));
-    let asked = ask(node);
-    let order =
-        identity::attribute(&class_entry.join("index")).and_then(|order| identity::parse_number(&order));
-    let gives_pictures = match &asked {
-        Some(asked) => asked.known.capabilities.contains(Flags::VIDEO_CAPTURE | Flags::STREAMING),
-        None => seems_to_give_pictures(node, order),
-    };
-    if !gives_pictures {
-        return None;
+impl Node {
+    /// The camera as its driver tells it, or as it is known when it can't be opened.
+    pub fn ask(&self) -> Option<FoundDevice> {
+        self.describe(ask(&self.path))
     }
-    let known = asked.as_ref().map(|asked| &asked.known);
-    let path = node.to_string_lossy().into_owned();
-    let bus = identity::id_path(node).or_else(|| known.map(|known| known.bus.clone()));
-    let bus = bus.unwrap_or_default();
-    let card = known.map(|known| known.card.as_str()).or(name.map(String::as_str));
-    let link =
-        |dir: &str| identity::link_to(Path::new(dir), node).map(|link| link.to_string_lossy().into_owned());
-    Some(FoundDevice {
-        key: key(&bus, &path, order),
-        name: identity::human_name(card.unwrap_or(&path)).to_owned(),
-        media: MediaType::Video,
-        by_path: link("/dev/v4l/by-path"),
-        by_id: link("/dev/v4l/by-id"),
-        serial: identity::serial(&class_entry),
-        formats: asked.map(|asked| asked.formats).unwrap_or_default(),
-        node: path,
-        bus,
-    })
+
+    /// The camera at this node; `None` for nodes that give no pictures.
+    pub(super) fn describe(&self, asked: Option<Asked>) -> Option<FoundDevice> {
+        let node = &self.path;
+        let class_entry = PathBuf::from(format!("/sys/class/video4linux/video{}", self.number));
+        let order =
+            identity::attribute(&class_entry.join("index")).and_then(|order| identity::parse_number(&order));
+        let gives_pictures = match &asked {
+            Some(asked) => asked.known.capabilities.contains(Flags::VIDEO_CAPTURE | Flags::STREAMING),
+            None => seems_to_give_pictures(node, order),
+        };
+        if !gives_pictures {
+            return None;
+        }
+        let known = asked.as_ref().map(|asked| &asked.known);
+        let path = node.to_string_lossy().into_owned();
+        let bus = identity::id_path(node).or_else(|| known.map(|known| known.bus.clone()));
+        let bus = bus.unwrap_or_default();
+        let card = known.map(|known| known.card.as_str()).or(self.name.as_deref());
+        let link = |dir: &str| {
+            identity::link_to(Path::new(dir), node).map(|link| link.to_string_lossy().into_owned())
+        };
+        Some(FoundDevice {
+            key: key(&bus, &path, order),
+            name: identity::human_name(card.unwrap_or(&path)).to_owned(),
+            media: MediaType::Video,
+            by_path: link("/dev/v4l/by-path"),
+            by_id: link("/dev/v4l/by-id"),
+            serial: identity::serial(&class_entry),
+            formats: asked.map(|asked| asked.formats).unwrap_or_default(),
+            node: path,
+            bus,
+        })
+    }
 }
 
 /// One function of a device can have several nodes, which sysfs counts.
