@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use super::status::status;
+use super::status::{late, status};
 use crate::supervisor::Refusal;
 
 /// How much sooner than the transport a call is answered.
@@ -33,10 +33,7 @@ impl Deadline {
             Some(at) => tokio::time::timeout_at(at, answer).await,
             None => Ok(answer.await),
         };
-        let late = |_| {
-            Status::deadline_exceeded("the call's deadline has passed; what it asked for goes on: ask again")
-        };
-        answered.map_err(late)?.map_err(status)
+        answered.map_err(|_| late())?.map_err(status)
     }
 }
 
@@ -68,7 +65,10 @@ mod tests {
         metadata.insert("grpc-timeout", "20m".parse().expect("a header's value"));
         let called_at = Instant::now();
         let answer = Deadline::of(&metadata).bound(std::future::pending::<Result<(), Refusal>>()).await;
-        assert_eq!(answer.expect_err("there is no answer").code(), tonic::Code::DeadlineExceeded);
+        let status = answer.expect_err("there is no answer");
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        let info = tonic_types::StatusExt::get_details_error_info(&status).expect("it has a reason");
+        assert_eq!(info.reason, "DEADLINE_EXCEEDED");
         assert!(called_at.elapsed() + MARGIN >= Duration::from_millis(20));
         let answer = Deadline::of(&MetadataMap::new()).bound(async { Ok(7) }).await;
         assert_eq!(answer.expect("it is there"), 7);

@@ -15,7 +15,7 @@ use tonic::{Request, Status};
 use tower::Service;
 
 use super::limited::Limit;
-use super::status::{forbidden, unauthenticated};
+use super::status::{forbidden, stranger, unauthenticated};
 use crate::access::{Call, Caller, Denial, PeerRule, Role, Tokens, Visitor, bearer};
 
 /// Lets calls in or refuses them, before anything else looks at them.
@@ -56,9 +56,7 @@ impl Guard {
             Some(uid) if self.peers.admits(uid) => Ok(Caller::of_peer(uid)),
             uid => {
                 tracing::warn!(?uid, "a call over the Unix socket was refused");
-                Err(Status::permission_denied(
-                    "only root and the agent's own user may use this socket: use TCP with a token",
-                ))
+                Err(stranger())
             }
         }
     }

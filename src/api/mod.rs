@@ -3,6 +3,7 @@
 
 pub mod convert;
 mod deadline;
+mod explain;
 mod guard;
 mod limited;
 mod media;

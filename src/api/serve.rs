@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
+use tower::layer::util::{Identity, Stack};
 
+use super::explain::Explain;
 use super::guard::{Guard, Guarded};
 use super::limited::limited;
 use super::proto::FILE_DESCRIPTOR_SET;
@@ -168,7 +170,7 @@ fn router(
     agent: CaptureAgentServer<Service>,
     health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
     guard: &Guard,
-) -> Router {
+) -> Router<Stack<Explain, Identity>> {
     let descriptors = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -177,6 +179,7 @@ fn router(
     let v1 = descriptors().build_v1().expect("the descriptors were compiled by this build");
     let v1alpha = descriptors().build_v1alpha().expect("the descriptors were compiled by this build");
     Server::builder()
+        .layer(Explain)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))

@@ -22,7 +22,8 @@ use crate::session::device::FormatWish;
 use crate::session::machine::StopMode;
 use crate::session::{SessionId, SessionSpec, StartOptions};
 use crate::supervisor::{
-    AdmissionOrder, AgentView, HANDOVER_TIMEOUT, Handle, Holder, HostLoad, SessionView, StopRequest, WaitFor,
+    AdmissionOrder, AgentView, HANDOVER_TIMEOUT, Handle, Holder, HostLoad, Refusal, SessionView, StopRequest,
+    WaitFor,
 };
 
 /// Sessions on a page, and at most.
@@ -95,7 +96,8 @@ impl proto::capture_agent_server::CaptureAgent for Service {
         request: Request<proto::GetSessionRequest>,
     ) -> Answer<proto::GetSessionResponse> {
         let id = parse_id(&request.get_ref().session_id)?;
-        let view = self.within(&request).handle.get(id).await.map_err(status)?;
+        let deadline = Deadline::of(request.metadata());
+        let view = deadline.bound(self.within(&request).handle.get(id)).await?;
         Ok(Response::new(answer_of(&view)))
     }
 
@@ -103,6 +105,7 @@ impl proto::capture_agent_server::CaptureAgent for Service {
         &self,
         request: Request<proto::ListSessionsRequest>,
     ) -> Answer<proto::ListSessionsResponse> {
+        let deadline = Deadline::of(request.metadata());
         let this = self.within(&request);
         let request = request.into_inner();
         let wanted = match request.page_size as usize {
@@ -115,11 +118,11 @@ impl proto::capture_agent_server::CaptureAgent for Service {
         let is_wanted =
             |state: &str| request.states.is_empty() || request.states.iter().any(|it| it == state);
         // First, so that a session that begins between the two looks is in the second.
-        let starting = this.handle.starting().await.map_err(status)?;
+        let starting = deadline.bound(this.handle.starting()).await?;
         let starting = starting.iter().filter(|_| is_wanted("active")).map(session_to_proto).collect();
         let (mut sessions, mut since) = (Vec::new(), request.since);
         let has_more = 'pages: loop {
-            let views = this.handle.list(since, PAGE_SIZE_MAX).await.map_err(status)?;
+            let views = deadline.bound(this.handle.list(since, PAGE_SIZE_MAX)).await?;
             for view in &views {
                 if sessions.len() == wanted {
                     break 'pages true;
@@ -160,7 +163,8 @@ impl proto::capture_agent_server::CaptureAgent for Service {
         &self,
         request: Request<proto::ListDevicesRequest>,
     ) -> Answer<proto::ListDevicesResponse> {
-        let devices = self.within(&request).handle.devices().await.map_err(status)?;
+        let deadline = Deadline::of(request.metadata());
+        let devices = deadline.bound(self.within(&request).handle.devices()).await?;
         let devices = devices.into_iter().map(|device| proto::Device {
             id: device.id,
             name: device.name,
@@ -183,7 +187,7 @@ impl proto::capture_agent_server::CaptureAgent for Service {
         let agent = self.handle.agent().await.map_err(status)?;
         let library = self.library.clone();
         let space = tokio::task::spawn_blocking(move || (library.space(), HostLoad::read())).await;
-        let (space, load) = space.map_err(|_| Status::internal("the host can't be looked at"))?;
+        let (space, load) = space.map_err(|_| status(Refusal::gone()))?;
         let (disk_free_bytes, disk_total_bytes) = space.unwrap_or_default();
         Ok(Response::new(proto::GetAgentResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),

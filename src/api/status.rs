@@ -70,10 +70,27 @@ pub(super) fn unreadable(error: &ConvertError) -> Status {
     )
 }
 
+/// What is about nothing in particular.
+pub(super) fn bare(code: Code, reason: &str, message: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(code, cut(message.to_owned(), MESSAGE_BYTES_MAX), details)
+}
+
 /// Nobody knows who calls.
 pub(super) fn unauthenticated(message: &str) -> Status {
-    let details = ErrorDetails::with_error_info("UNAUTHENTICATED", DOMAIN, HashMap::new());
-    Status::with_error_details(Code::Unauthenticated, message, details)
+    bare(Code::Unauthenticated, "UNAUTHENTICATED", message)
+}
+
+/// The peer of a Unix socket is somebody else's process.
+pub(super) fn stranger() -> Status {
+    let message = "only root and the agent's own user may use this socket: use TCP with a token";
+    bare(Code::PermissionDenied, "PEER_UID", message)
+}
+
+/// The call's deadline has passed.
+pub(super) fn late() -> Status {
+    let message = "the call's deadline has passed; what it asked for goes on: ask again";
+    bare(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
 }
 
 /// The caller may not make this call.

@@ -136,13 +136,22 @@ async fn bytes_that_are_no_message_are_refused_and_the_agent_serves_on() {
             let token = format!("Bearer {}", host.token());
             let status = call(channel, &format!("{SERVICE}StartSession"), bytes.to_vec(), Some(&token)).await;
             let status = status.expect_err(what);
-            assert_eq!(status.code(), Code::Internal, "{what}: {status}");
+            let (code, reason, _) = refusal(&status);
+            assert_eq!(
+                (code, reason.as_str()),
+                (Code::InvalidArgument, "INVALID_MESSAGE"),
+                "{what}: {status}"
+            );
             assert!(status.message().contains("decode"), "{what}: {status}");
         }
         host.assert_nothing_is_left(what).await;
     }
-    let status = call(&host.unix, &format!("{SERVICE}StartRecording"), Vec::new(), None).await;
-    assert_eq!(status.expect_err("there is no such call").code(), Code::Unimplemented);
+    for path in [format!("{SERVICE}StartRecording"), "/shutterd.v2.CaptureAgent/StartSession".to_owned()] {
+        let status = call(&host.unix, &path, Vec::new(), None).await.expect_err("there is no such call");
+        let (code, reason, _) = refusal(&status);
+        assert_eq!((code, reason.as_str()), (Code::Unimplemented, "UNIMPLEMENTED"), "{path}: {status:?}");
+        assert!(!status.message().is_empty(), "{path}");
+    }
     host.end().await;
 }
 
@@ -205,8 +214,9 @@ async fn a_message_beyond_the_limit_is_refused_before_it_is_read() {
     let mut wanted = session("s1", &["cam"]);
     wanted.extra_json = format!("{{\"x\":\"{}\"}}", "y".repeat(200_000));
     let request = StartSessionRequest { session: Some(wanted), options: None };
+    let too_long = (Code::ResourceExhausted, "MESSAGE_TOO_LONG".to_owned());
     let status = host.calls().start_session(request).await.expect_err("the message is too long");
-    assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status}");
+    assert_eq!((refusal(&status).0, refusal(&status).1), too_long, "{status}");
     assert!(status.message().contains("200000"), "{status}");
     // What is small when it comes and large when it is unpacked is too long as well.
     let mut wanted = session("s1", &["cam"]);
@@ -214,7 +224,7 @@ async fn a_message_beyond_the_limit_is_refused_before_it_is_read() {
     let request = StartSessionRequest { session: Some(wanted), options: None };
     let mut calls = host.calls().send_compressed(tonic::codec::CompressionEncoding::Gzip);
     let status = calls.start_session(request).await.expect_err("the message is too long");
-    assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status}");
+    assert_eq!((refusal(&status).0, refusal(&status).1), too_long, "{status}");
     host.assert_nothing_is_left("long messages").await;
     let empty = StartSessionRequest::default();
     let status = host.calls().start_session(empty).await.expect_err("a start needs a session");
@@ -275,7 +285,8 @@ async fn health_is_open_to_everybody_and_says_when_the_agent_goes() {
         assert_eq!(answer.status(), ServingStatus::Serving, "{service:?}");
     }
     let request = HealthCheckRequest { service: "shutterd.v2.CaptureAgent".to_owned() };
-    assert_eq!(client.check(request).await.expect_err("no such service").code(), Code::NotFound);
+    let status = client.check(request).await.expect_err("no such service");
+    assert_eq!((refusal(&status).0, refusal(&status).1.as_str()), (Code::NotFound, "NOT_FOUND"));
     let request = HealthCheckRequest { service: "shutterd.v1.CaptureAgent".to_owned() };
     let mut watched = client.watch(request).await.expect("health can be watched").into_inner();
     let next = patient("the present state", watched.message()).await;
