@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
 use super::segment::{hash_of, sync_dir};
@@ -82,6 +83,8 @@ fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairE
     let io = |source| RepairError::Io { path: path.to_owned(), source };
     let media = |source| RepairError::Media { path: path.to_owned(), source };
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+    // Somebody may be repairing it by hand.
+    flock(&file, FlockOperation::LockExclusive).map_err(|error| io(error.into()))?;
     let bytes = file.metadata().map_err(io)?.len();
     let same = |known: &&MediaFile| known.bytes == bytes && Path::new(&known.path) == path;
     if let Some(known) = known.iter().find(same) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::Errno;
 
 use super::hash::FileHash;
@@ -90,6 +90,11 @@ impl Segment {
             move |error| RecordError::io(doing, &path, error)
         };
         set_owner(&file, settings.file_mode, settings.group).map_err(failed("set the owner of"))?;
+        // Whoever would repair or remove the file sees that it is being written, for as long as this process
+        // has it open.
+        if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            tracing::warn!(path = %path.display(), %error, "the file can't be locked");
+        }
         let (writer, bytes) =
             Writer::new(header).map_err(|source| RecordError::Media { path: path.clone(), source })?;
         let file = Arc::new(file);

@@ -3,6 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
 use crate::agent::{Agent, session};
 use crate::media::{check, count};
 use crate::site::{Site, camera, microphone};
@@ -72,4 +75,16 @@ async fn a_long_session_becomes_several_files_that_each_play() {
     assert!((9.5..11.0).contains(&receipt.files[0].duration_seconds), "{receipt:?}");
     assert!(receipt.sources.iter().all(|source| source.lost == 0 && source.dropped == 0), "{receipt:?}");
     check(&site, &receipt);
+}
+
+#[tokio::test]
+async fn a_file_is_locked_as_long_as_it_is_written() {
+    let site = Site::new("", &[microphone("mic")]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("s", &["mic"])).await.expect("it starts");
+    let file = fs::File::open(site.session_dir("s").join("s-0001.mkv")).expect("the file is there");
+    let lock = || flock(&file, FlockOperation::NonBlockingLockExclusive);
+    assert_eq!(lock(), Err(Errno::WOULDBLOCK));
+    agent.stop("s").await.expect("it stops");
+    assert_eq!(lock(), Ok(()));
 }
