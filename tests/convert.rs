@@ -9,8 +9,8 @@ use shutterd::api::convert::{
 use shutterd::api::proto;
 use shutterd::session::device::{MediaType, TimestampSource};
 use shutterd::session::{
-    Account, EndReason, Gap, GapReason, MediaFile, Receipt, Removal, RemovalState, SourceAccount,
-    SourceReceipt, SourceState,
+    Account, EndReason, Gap, GapReason, MediaFile, Receipt, Removal, RemovalReason, RemovalState,
+    SourceAccount, SourceReceipt, SourceState,
 };
 
 const SESSION: &str = include_str!("data/session.json");
@@ -209,7 +209,11 @@ fn receipt() -> Receipt {
             duration_seconds: 119.967,
             repaired: true,
         }],
-        removal: Some(Removal { state: RemovalState::Pending, removed_at: None }),
+        removal: Some(Removal {
+            state: RemovalState::Pending,
+            removed_at: None,
+            reason: RemovalReason::Requested,
+        }),
         warnings: vec!["the disk was slow".to_owned()],
     }
 }
@@ -264,13 +268,17 @@ fn a_receipt_has_the_members_that_its_readers_know() {
             "durationSeconds": 119.967,
             "repaired": true,
         }],
-        "removal": { "state": "removed", "removedAt": "2024-04-02T00:00:00.000Z" },
+        "removal": { "state": "removed", "removedAt": "2024-04-02T00:00:00.000Z", "reason": "requested" },
         "warnings": ["the disk was slow"],
     });
     let time = |text: &str| Some(text.parse().expect("the test wrote a time"));
     let full = Receipt {
         released_at: time("2024-04-01T10:32:00.100Z"),
-        removal: Some(Removal { state: RemovalState::Removed, removed_at: time("2024-04-02T00:00:00.000Z") }),
+        removal: Some(Removal {
+            state: RemovalState::Removed,
+            removed_at: time("2024-04-02T00:00:00.000Z"),
+            reason: RemovalReason::Requested,
+        }),
         ..receipt()
     };
     assert_eq!(serde_json::to_value(&full).expect("it can be written"), expected);

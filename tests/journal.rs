@@ -17,6 +17,9 @@ use shutterd::session::{
     SourceReceipt, SourceState, StartOptions,
 };
 
+#[path = "journal/kept.rs"]
+mod kept;
+
 /// Names the journal that a child of a test writes until it is killed.
 const CHILD_JOURNAL: &str = "JOURNAL_TEST_CHILD_PATH";
 

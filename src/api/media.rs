@@ -35,7 +35,8 @@ pub(super) async fn read(
     id: SessionId,
     request: ReadMediaRequest,
 ) -> Result<ReceiverStream<Result<ReadMediaResponse, Status>>, Status> {
-    let files = files(service, &id).await?;
+    let (view, reading) = service.handle.read(id.clone()).await.map_err(status)?;
+    let files = readable(service, &id, &view).await?;
     let at = if request.file.is_empty() {
         0
     } else {
@@ -63,6 +64,8 @@ pub(super) async fn read(
             // The client sees why, or has gone away.
             let _ = pieces.send(Err(error)).await;
         }
+        // Until here the media is not removed.
+        drop(reading);
     });
     Ok(ReceiverStream::new(stream))
 }
@@ -107,11 +110,6 @@ async fn stream_files(
             () = service.ending.cancelled() => return Ok(()),
         }
     }
-}
-
-async fn files(service: &Service, id: &SessionId) -> Result<Vec<Readable>, Status> {
-    let view = service.handle.get(id.clone()).await.map_err(status)?;
-    readable(service, id, &view).await
 }
 
 /// The session's files; the last one of a running session grows.

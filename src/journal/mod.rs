@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-use crate::session::SessionId;
+use crate::session::{KeptMedia, SessionId};
 
 pub use error::JournalError;
 pub use record::{EndsRecord, Record, Records, StopRecord, WorkerIdentity};
@@ -78,6 +78,11 @@ impl Journal {
     /// Every record without a receipt, by its change.
     pub fn unfinished(&self) -> Answer<Records> {
         self.submit(Command::Unfinished)
+    }
+
+    /// The media of finished sessions that was not removed, by the session's last change.
+    pub fn kept(&self) -> Answer<Vec<KeptMedia>> {
+        self.submit(Command::Kept)
     }
 
     /// The highest change ever written, 0 for none; it never falls.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, Trans
 
 use super::writer::Write;
 use super::{JournalError, Record, Records};
-use crate::session::SessionId;
+use crate::session::{KeptMedia, SessionId};
 
 /// The newest schema that is known.
 const SCHEMA_VERSION: i64 = 1;
@@ -40,6 +40,13 @@ const SCHEMA: &str = "
     INSERT INTO cursor (id, last_change) VALUES (1, 0);
     PRAGMA user_version = 1;
 ";
+
+/// Sessions that have a receipt, and media that was not removed.
+const HAS_MEDIA: &str = "finished = 1 AND CASE WHEN json_valid(body)
+    THEN CASE json_extract(body, '$.receipt.removal.state')
+        WHEN 'pending' THEN 1 WHEN 'removed' THEN 0
+        ELSE json_array_length(body, '$.receipt.files') > 0 END
+    ELSE 0 END";
 
 /// The open file.
 pub struct Store {
@@ -83,6 +90,21 @@ impl Store {
     pub fn unfinished(&self) -> Result<Records, JournalError> {
         let sql = "SELECT id, body FROM session WHERE finished = 0 AND change > ?1 ORDER BY change";
         self.select(sql, i64::MIN, usize::MAX)
+    }
+
+    /// The media that is kept, by the last change of its session.
+    pub fn kept(&self) -> Result<Vec<KeptMedia>, JournalError> {
+        let sql = format!("SELECT id, body FROM session WHERE {HAS_MEDIA} ORDER BY change");
+        let mut query = self.connection.prepare(&sql)?;
+        let mut rows = query.query([])?;
+        let mut kept = Vec::new();
+        while let Some(row) = rows.next()? {
+            match read(row) {
+                Ok(record) => kept.extend(record.receipt.as_ref().and_then(KeptMedia::of)),
+                Err(error) => tracing::error!(%error, "the media of a record that can't be read is kept"),
+            }
+        }
+        Ok(kept)
     }
 
     /// The highest change ever written.
@@ -214,6 +236,10 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), JournalError>
         transaction.execute_batch(SCHEMA)?;
         transaction.commit()?;
     }
+    // An index changes nothing that is stored: programs that don't know it keep it up.
+    let index =
+        format!("CREATE INDEX IF NOT EXISTS session_with_media ON session (change) WHERE {HAS_MEDIA}");
+    connection.execute(&index, [])?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::store::Store;
 use super::{JournalError, Record, Records};
-use crate::session::SessionId;
+use crate::session::{KeptMedia, SessionId};
 
 /// Writes that share a commit.
 const BATCH_WRITES_MAX: usize = 64;
@@ -32,6 +32,8 @@ pub enum Command {
     },
     /// Read what has no receipt.
     Unfinished(Reply<Records>),
+    /// Read which media is kept.
+    Kept(Reply<Vec<KeptMedia>>),
     /// Read the highest change.
     LastChange(Reply<u64>),
     /// Write and read without changing anything.
@@ -54,6 +56,7 @@ impl Command {
             Self::Write(_, reply) | Self::Check(reply) => answer(reply, Err(error)),
             Self::Get(_, reply) => answer(reply, Err(error)),
             Self::List { reply, .. } | Self::Unfinished(reply) => answer(reply, Err(error)),
+            Self::Kept(reply) => answer(reply, Err(error)),
             Self::LastChange(reply) => answer(reply, Err(error)),
         }
     }
@@ -68,6 +71,7 @@ pub fn run(mut store: Store, queue: &Receiver<Command>) {
             Command::Get(id, reply) => answer(reply, store.get(&id)),
             Command::List { since, limit, reply } => answer(reply, store.list(since, limit)),
             Command::Unfinished(reply) => answer(reply, store.unfinished()),
+            Command::Kept(reply) => answer(reply, store.kept()),
             Command::LastChange(reply) => answer(reply, store.last_change()),
             Command::Check(reply) => answer(reply, store.check()),
         }

@@ -1,16 +1,25 @@
 //! Where media lies: paths of sessions and files, receipts beside them, removal, durable reads.
 //! Must never write media, and never touch anything but a session's own directory.
 
+mod removal;
+
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, fsync, openat, renameat};
+use rustix::io::Errno;
+
 use crate::link::{LAST_ACCOUNT_NAME, LastAccount};
-use crate::session::{Receipt, SessionId};
+use crate::session::{Receipt, RemovalState, SessionId};
+
+pub use removal::RemovalError;
 
 /// Name of the receipt's file beside the media.
 pub const RECEIPT_NAME: &str = "receipt.json";
+/// Its name while it is being written.
+const RECEIPT_DRAFT_NAME: &str = ".receipt.json.new";
 /// A longer account is none.
 const LAST_ACCOUNT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -44,12 +53,13 @@ impl Library {
     /// # Errors
     /// The disk won't take it.
     pub fn write_receipt(&self, receipt: &Receipt) -> io::Result<()> {
-        let dir = self.session_dir(&receipt.session_id);
-        if !dir.is_dir() {
-            return Ok(());
-        }
-        let (draft, path) = (dir.join(".receipt.json.new"), dir.join(RECEIPT_NAME));
-        let mut file = File::create(&draft)?;
+        let dir = match self.open_dir(&receipt.session_id) {
+            Err(Errno::NOENT) => return Ok(()),
+            dir => dir?,
+        };
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(self.file_mode);
+        let mut file = File::from(openat(&dir, RECEIPT_DRAFT_NAME, flags, mode)?);
         if self.group.is_some() {
             fchown(&file, None, self.group)?;
         }
@@ -57,15 +67,19 @@ impl Library {
         serde_json::to_writer_pretty(&mut file, receipt)?;
         file.write_all(b"\n")?;
         file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        File::open(&dir)?.sync_all()
+        renameat(&dir, RECEIPT_DRAFT_NAME, &dir, RECEIPT_NAME)?;
+        Ok(fsync(&dir)?)
     }
 
-    /// As [`Library::write_receipt`], where an earlier daemon had no time to finish that.
+    /// As [`Library::write_receipt`], where an earlier daemon had no time to finish that, or the removal of
+    /// the media.
     ///
     /// # Errors
     /// The disk won't take it.
     pub fn complete_receipt(&self, receipt: &Receipt) -> io::Result<()> {
+        if receipt.removal.as_ref().is_some_and(|removal| removal.state == RemovalState::Removed) {
+            return self.remove_dir(&receipt.session_id);
+        }
         let beside = fs::metadata(self.session_dir(&receipt.session_id).join(RECEIPT_NAME));
         if beside.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             self.write_receipt(receipt)?;

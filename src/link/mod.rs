@@ -12,7 +12,9 @@ pub mod message {
 }
 
 pub use frame::{Decoder, FrameError, MESSAGE_BYTES_MAX, encode};
-pub use reports::{LAST_ACCOUNT_NAME, LastAccount, ProbeHead, ProbeLine, RepairReport, RepairedFile};
+pub use reports::{
+    LAST_ACCOUNT_DRAFT_NAME, LAST_ACCOUNT_NAME, LastAccount, ProbeHead, ProbeLine, RepairReport, RepairedFile,
+};
 pub use settings::{Sound, SourceSettings, WorkerSettings};
 
 /// The version of the link that this build speaks. Both ends must speak the same one.

@@ -62,6 +62,8 @@ pub struct LastAccount {
 
 /// Name of the file with a [`LastAccount`] in a session's directory.
 pub const LAST_ACCOUNT_NAME: &str = ".account.json";
+/// Its name while it is being written.
+pub const LAST_ACCOUNT_DRAFT_NAME: &str = ".account.json.new";
 
 /// What a repaired file holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -130,6 +130,27 @@ pub struct Removal {
     pub state: RemovalState,
     /// When the media was removed.
     pub removed_at: Option<WallTime>,
+    /// Why; receipts that don't say were written when there was one reason alone.
+    #[serde(default)]
+    pub reason: RemovalReason,
+}
+
+/// Why media is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemovalReason {
+    /// The session's `config.removeMedia`.
+    #[default]
+    Requested,
+}
+
+impl RemovalReason {
+    /// The word of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+        }
+    }
 }
 
 /// How far a removal is.

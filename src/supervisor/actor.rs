@@ -17,6 +17,7 @@ use super::child::Program;
 use super::command::{Command, Notice, SessionView, StopAsked};
 use super::handle::Handle;
 use super::live::Live;
+use super::removal::Shelf;
 use super::scope::Scope;
 use super::socket;
 use super::start::Pending;
@@ -80,6 +81,8 @@ pub(super) struct Actor {
     pub(super) change: u64,
     /// The journal has every change up to here.
     pub(super) journalled: u64,
+    /// The media of finished sessions.
+    pub(super) shelf: Shelf,
     pub(super) admission: Admission,
     pub(super) problems: VecDeque<String>,
     pub(super) notices: mpsc::Sender<Notice>,
@@ -101,6 +104,7 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
     let unfinished = with.journal.unfinished().await??;
     let change = with.journal.last_change().await??;
     complete_receipts(&with.journal, &with.library, change, with.settings.limits.journal).await?;
+    let kept = with.journal.kept().await??;
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
     let (notices, notice_inbox) = mpsc::channel(NOTICES_MAX);
     let (changes, _) = broadcast::channel(CHANGES_MAX);
@@ -120,6 +124,7 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
         unsaved: Unsaved::default(),
         change,
         journalled: change,
+        shelf: Shelf::new(kept),
         admission: Admission::default(),
         problems: VecDeque::new(),
         notices: notices.clone(),
@@ -179,6 +184,7 @@ impl Actor {
             Command::Start { spec, options, scope, reply } => self.start(*spec, options, scope, reply),
             Command::Stop { id, request, scope, reply } => self.stop(id, StopAsked { request, scope, reply }),
             Command::Get { id, scope, reply } => self.get(id, scope, reply),
+            Command::Read { id, scope, reply } => self.read(id, scope, reply),
             Command::List { since, count, reply } => self.list(since, count, reply),
             Command::Starting { scope, reply } => self.starting(&scope, reply),
             Command::Devices { scope, reply } => self.devices(&scope, reply),
@@ -194,8 +200,12 @@ impl Actor {
         match notice {
             Notice::Prepared { id, known, devices } => self.on_prepared(id, known, devices),
             Notice::Troubled { problem } => self.problem(problem),
-            Notice::Journalled { id, worker, change, events, outcome } => {
+            Notice::Journalled { id, worker, kept, change, events, outcome } => {
+                if outcome.is_ok() {
+                    self.shelf.add(kept);
+                }
                 self.on_journalled(&id, change, events, outcome);
+                self.remove_what_is_due();
                 if let Some(worker) = worker {
                     self.on_identified(&id, &worker);
                 }
@@ -207,6 +217,7 @@ impl Actor {
             Notice::LinkLost { id, connection } => self.on_link_lost(&id, connection),
             Notice::Exited { id, status, last } => self.on_exited(&id, status, last),
             Notice::Repaired { id, report } => self.on_repaired(&id, report),
+            Notice::Removal(notice) => self.on_removal(notice),
             Notice::Discarded { id } => self.on_discarded(&id),
             Notice::HostLooked(look) => self.on_look(look),
             Notice::Looked { id, asked, known } => self.on_looked(id, *asked, known),
@@ -251,6 +262,7 @@ impl Actor {
             }
         }
         self.save_again();
+        self.remove_what_is_due();
         self.admission.on_time(now);
         self.tombstones.retain(|tombstone| now.since(tombstone.at) < crate::session::limits::TOMBSTONE);
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::refusal::Refusal;
+use super::removal::{Reading, RemovalNotice};
 use super::scope::Scope;
 use super::search::Found;
 use super::vitals::Look;
@@ -16,7 +17,7 @@ use crate::link::{LastAccount, RepairReport};
 use crate::session::device::MediaType;
 use crate::session::health::Health;
 use crate::session::machine::{Event, StopMode};
-use crate::session::{Account, Receipt, SessionId, SessionSpec, StartOptions};
+use crate::session::{Account, KeptMedia, Receipt, SessionId, SessionSpec, StartOptions};
 
 /// A session as callers see it at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -192,6 +193,7 @@ pub(super) enum Command {
     Start { spec: Box<SessionSpec>, options: StartOptions, scope: Scope, reply: Reply<Arc<SessionView>> },
     Stop { id: SessionId, request: StopRequest, scope: Scope, reply: Reply<Stopped> },
     Get { id: SessionId, scope: Scope, reply: Reply<Arc<SessionView>> },
+    Read { id: SessionId, scope: Scope, reply: Reply<(Arc<SessionView>, Reading)> },
     List { since: u64, count: usize, reply: Reply<Vec<Arc<SessionView>>> },
     Starting { scope: Scope, reply: Reply<Vec<Map<String, Value>>> },
     Devices { scope: Scope, reply: Reply<Vec<DeviceView>> },
@@ -208,11 +210,12 @@ pub(super) enum Notice {
     Prepared { id: SessionId, known: Result<Option<Record>, Refusal>, devices: Result<Found, Refusal> },
     /// Something has come up that an operator has to know.
     Troubled { problem: String },
-    /// The journal has taken a record, or not; the machine's events that this means, and the worker that
-    /// the record named.
+    /// The journal has taken a record, or not; the machine's events that this means, the worker that the
+    /// record named, and the media that it keeps.
     Journalled {
         id: SessionId,
         worker: Option<WorkerIdentity>,
+        kept: Option<KeptMedia>,
         change: u64,
         events: Vec<Event>,
         outcome: Result<(), JournalError>,
@@ -227,6 +230,8 @@ pub(super) enum Notice {
     Exited { id: SessionId, status: String, last: Option<Box<LastAccount>> },
     /// A repair has ended.
     Repaired { id: SessionId, report: Result<RepairReport, Refusal> },
+    /// A removal of media has come further.
+    Removal(RemovalNotice),
     /// What a failed start left behind is gone.
     Discarded { id: SessionId },
     /// The host was looked at.

@@ -11,6 +11,7 @@ use super::command::{
     AdmissionOrder, AgentView, Command, DeviceView, Reply, SessionView, StopRequest, Stopped,
 };
 use super::refusal::{Refusal, RefusalKind};
+use super::removal::Reading;
 use super::scope::Scope;
 use crate::session::health::Health;
 use crate::session::machine::StopMode;
@@ -72,6 +73,15 @@ impl Handle {
     pub async fn get(&self, id: SessionId) -> Result<Arc<SessionView>, Refusal> {
         let scope = self.scope.clone();
         self.not_told_apart(self.call(|reply| Command::Get { id, scope, reply })).await
+    }
+
+    /// A session whose media is to be read: it is not removed as long as the reading is held.
+    ///
+    /// # Errors
+    /// There is no such session, or its media is not kept.
+    pub async fn read(&self, id: SessionId) -> Result<(Arc<SessionView>, Reading), Refusal> {
+        let scope = self.scope.clone();
+        self.not_told_apart(self.call(|reply| Command::Read { id, scope, reply })).await
     }
 
     /// At most `count` sessions that changed after `since`, oldest change first.

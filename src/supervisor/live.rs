@@ -43,6 +43,8 @@ pub(super) struct Live {
     pub(super) ended: Option<(String, Option<Box<LastAccount>>)>,
     /// The repair that runs, and the number of the file before which it ends.
     pub(super) repair: Option<(AbortHandle, Option<u32>)>,
+    /// A repair has failed: there may be media that is in no account.
+    pub(super) uncounted: bool,
     /// The session's account: what its dead workers left and what the present one reports.
     pub(super) account: Account,
     /// What the present worker has reported last.
@@ -82,6 +84,7 @@ impl Live {
             link: None,
             ended: None,
             repair: None,
+            uncounted: false,
             present: None,
             present_bytes: 0,
             first_segment: 1,

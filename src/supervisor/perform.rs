@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::journal::{EndsRecord, JournalError, Record, StopRecord};
 use crate::link::message::{Stop, ToWorker, to_worker};
 use crate::session::machine::{Action, Event, Phase, StopMode};
-use crate::session::{Removal, RemovalState, SessionId};
+use crate::session::{KeptMedia, Removal, RemovalReason, RemovalState, SessionId};
 
 impl Actor {
     /// Carries out `actions` in their order. What the journal has to take goes there in one record,
@@ -120,6 +120,7 @@ impl Actor {
         let finished = record.receipt.clone().filter(|_| events.contains(&Event::FinishJournalled));
         let change = record.change;
         let worker = record.worker.clone();
+        let kept = record.receipt.as_ref().and_then(KeptMedia::of);
         let written = self.journal.put(record);
         let (library, notices) = (self.library.clone(), self.notices.clone());
         self.tasks.spawn(async move {
@@ -139,7 +140,7 @@ impl Actor {
                 }
             }
             // An actor that has ended waits for nothing.
-            let _ = notices.send(Notice::Journalled { id, worker, change, events, outcome }).await;
+            let _ = notices.send(Notice::Journalled { id, worker, kept, change, events, outcome }).await;
         });
     }
 
@@ -191,14 +192,18 @@ impl Actor {
         }
     }
 
-    /// A live session as callers see it now. Its cursor lies within what the journal has, and before
-    /// every finish that has its count already and is not told yet.
+    /// A live session as callers see it now.
     pub(super) fn view(&self, live: &Live) -> SessionView {
-        let view = live.view();
+        SessionView { cursor: self.cursor(), ..live.view() }
+    }
+
+    /// A cursor within what the journal has, and before every finish and removal that has its count already
+    /// and is not told yet.
+    pub(super) fn cursor(&self) -> u64 {
         let closing =
             self.live.values().filter(|live| live.record.receipt.is_some() && !live.machine.is_over());
-        let cursor = closing.map(|live| live.record.change.saturating_sub(1)).min();
-        SessionView { cursor: cursor.unwrap_or(u64::MAX).min(self.journalled), ..view }
+        let untold = closing.map(|live| live.record.change).chain(self.shelf.untold());
+        untold.min().map_or(u64::MAX, |change| change.saturating_sub(1)).min(self.journalled)
     }
 
     fn launch(&mut self, id: &SessionId) -> Result<(), Refusal> {
@@ -267,8 +272,12 @@ impl Actor {
             tracing::error!(session = %id, source = source.receipt.id, "an account does not add up");
         }
         let mut receipt = live.receipt(Some(now));
-        if live.record.spec.removes_media() && !receipt.files.is_empty() {
-            receipt.removal = Some(Removal { state: RemovalState::Pending, removed_at: None });
+        if live.record.spec.removes_media() && (live.uncounted || !receipt.files.is_empty()) {
+            receipt.removal = Some(Removal {
+                state: RemovalState::Pending,
+                removed_at: None,
+                reason: RemovalReason::Requested,
+            });
         }
         live.record.duration_seconds = Some(live.account.captured_seconds);
         live.record.receipt = Some(receipt);

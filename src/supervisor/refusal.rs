@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::session::resolve::ResolveError;
-use crate::session::{LeaseConflict, OptionsError, SessionId, SpecError};
+use crate::session::{LeaseConflict, OptionsError, Removal, SessionId, SpecError};
 
 /// A call that can't be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -61,6 +61,16 @@ impl Refusal {
     pub fn not_found(session: &SessionId) -> Self {
         let message = format!("there is no session {session} on this host");
         Self::new(RefusalKind::NotFound, "SESSION_NOT_FOUND", message).about("session", session)
+    }
+
+    /// The media of a session was removed, or is about to be.
+    pub fn media_removed(session: &SessionId, removal: &Removal) -> Self {
+        let why = removal.reason.as_str();
+        let message = match removal.removed_at {
+            Some(at) => format!("the media of session {session} was removed at {at} ({why})"),
+            None => format!("the media of session {session} is being removed ({why})"),
+        };
+        Self::new(RefusalKind::NotFound, "MEDIA_REMOVED", message).about("session", session)
     }
 
     /// The caller starts sessions of one user alone.

@@ -75,6 +75,7 @@ impl Actor {
     pub(super) fn on_repaired(&mut self, id: &SessionId, report: Result<RepairReport, Refusal>) {
         let Some(live) = self.live.get_mut(id) else { return };
         let beside = live.repair.take().is_some_and(|(_, before)| before.is_some());
+        live.uncounted |= report.as_ref().map_or(true, |report| !report.failures.is_empty());
         match report {
             Ok(report) if beside => live.settle_dead(|dead| compose::settle_dead(dead, &report)),
             Ok(report) => compose::settle(&mut live.account, &report),
@@ -96,6 +97,7 @@ impl Actor {
 
     pub(super) fn cancel_repair(&mut self, id: &SessionId) {
         if let Some(live) = self.live.get_mut(id) {
+            live.uncounted = true;
             live.account.warn(
                 "the repair took too long; run `shutterd repair` on the session's directory".to_owned(),
             );

@@ -9,6 +9,7 @@ mod disk;
 mod ends;
 mod files;
 mod media;
+mod removal;
 mod restart;
 mod search;
 mod service;

@@ -3,9 +3,10 @@
 
 use serde_json::{Map, Value, json};
 use shutterd::api::convert::{session_from_proto, session_to_proto};
-use shutterd::api::proto::Session;
+use shutterd::api::proto::{Session, SessionEvent, WatchAgentRequest};
 use tonic::Code;
 
+use crate::agent::until;
 use crate::host::{Host, assert_refused};
 use crate::site::{Site, camera};
 
@@ -87,7 +88,7 @@ async fn the_contracts_session_comes_out_as_it_went_in_and_also_after_a_restart(
 
     host.recorded("65ea1530bb50af72b6e3dc1e", &[("c1fcba18-15ec-457c-a1de-fcbb87aeaa0e", 10)]).await;
     let stopped = host.stop("65ea1530bb50af72b6e3dc1e").await;
-    let receipt = stopped.receipt.expect("a receipt");
+    let mut receipt = stopped.receipt.expect("a receipt");
     let finished = back(stopped.session);
     assert_eq!(text(&theirs(&finished)), text(&theirs(&given)));
     assert_eq!(finished["state"], "finished");
@@ -97,6 +98,12 @@ async fn the_contracts_session_comes_out_as_it_went_in_and_also_after_a_restart(
     assert!(finished["meta"]["healthCheck"].as_str().is_some_and(|time| time.ends_with('Z')));
     let ids: Vec<_> = receipt.sources.iter().map(|source| source.id.as_str()).collect();
     assert_eq!(ids, ["c1fcba18-15ec-457c-a1de-fcbb87aeaa0e"], "what is elsewhere is not captured");
+    // Its media goes, as it asks for: that is the one thing of a receipt that changes.
+    let is_removed = |event: &SessionEvent| {
+        event.receipt.as_ref().and_then(|it| it.removal.as_ref()).is_some_and(|it| it.state == "removed")
+    };
+    let watched = host.calls().watch_agent(WatchAgentRequest { since: 0 }).await.expect("it can be watched");
+    receipt.removal = until(&mut watched.into_inner(), is_removed).await.receipt.expect("a receipt").removal;
     host.end().await;
 
     let host = Host::serve(&site).await;

@@ -9,7 +9,9 @@ use super::ConvertError;
 use crate::api::proto;
 use crate::clock::WallTime;
 use crate::session::device::{MediaType, TimestampSource};
-use crate::session::{EndReason, Gap, GapReason, MediaFile, Receipt, Removal, RemovalState, SourceReceipt};
+use crate::session::{
+    EndReason, Gap, GapReason, MediaFile, Receipt, Removal, RemovalReason, RemovalState, SourceReceipt,
+};
 
 /// The receipt as a message. Times are cut to milliseconds, as in its JSON.
 pub fn receipt_to_proto(receipt: &Receipt) -> proto::Receipt {
@@ -152,6 +154,7 @@ fn removal_to_proto(removal: &Removal) -> proto::Removal {
         }
         .to_owned(),
         removed_at: text_of(removal.removed_at),
+        reason: removal.reason.as_str().to_owned(),
     }
 }
 
@@ -159,6 +162,10 @@ fn removal_from_proto(removal: proto::Removal) -> Result<Removal, ConvertError> 
     Ok(Removal {
         state: word_of("removal.state", &removal.state)?,
         removed_at: time_of("removal.removed_at", &removal.removed_at)?,
+        reason: match removal.reason.as_str() {
+            "" => RemovalReason::default(),
+            word => word_of("removal.reason", word)?,
+        },
     })
 }
 

@@ -4,7 +4,7 @@ use super::{Control, Stage};
 use crate::clock::{Clock, MonoTime, SystemClock};
 use crate::device::Wake;
 use crate::link::message::{Ending, Finished, Released, StartFailed, Working, from_worker::Body};
-use crate::link::{LAST_ACCOUNT_NAME, LastAccount};
+use crate::link::{LAST_ACCOUNT_DRAFT_NAME, LAST_ACCOUNT_NAME, LastAccount};
 use crate::session::{Account, EndReason};
 use crate::worker::capture::chain;
 use crate::worker::connection::boot_id;
@@ -101,7 +101,7 @@ impl Control {
             boot_id: boot_id(),
         };
         let json = serde_json::to_vec(&last).expect("an account has nothing that JSON can't say");
-        let draft = dir.join(".account.json.new");
+        let draft = dir.join(LAST_ACCOUNT_DRAFT_NAME);
         let left =
             std::fs::write(&draft, json).and_then(|()| std::fs::rename(&draft, dir.join(LAST_ACCOUNT_NAME)));
         if let Err(error) = left {

@@ -1,0 +1,231 @@
+//! Removal of a finished session's media: the files that its receipt names, segments of its own that no
+//! repair could count, and the daemon's notes beside them. What else lies there stays. Every name is looked
+//! up in the opened directory, and no link is followed.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags, flock, fsync, openat, openat2,
+    statat, unlinkat,
+};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use super::{Library, RECEIPT_DRAFT_NAME, RECEIPT_NAME};
+use crate::link::{LAST_ACCOUNT_DRAFT_NAME, LAST_ACCOUNT_NAME};
+use crate::session::{Receipt, SessionId};
+
+/// Foreign entries that are told by name.
+const FOREIGN_TOLD_MAX: usize = 10;
+
+/// Media can't be removed, or not now. Nothing that isn't the session's was touched.
+#[derive(Debug, Error)]
+pub enum RemovalError {
+    /// The receipt names a file of another directory.
+    #[error(
+        "{} is not in {}: set media_dir back to remove it, or remove it yourself", path.display(), dir.display()
+    )]
+    Elsewhere {
+        /// The file.
+        path: PathBuf,
+        /// Where the session's media should be.
+        dir: PathBuf,
+    },
+    /// There is no such directory.
+    #[error(
+        "{} is not there: mount its disk; if somebody has removed it, make an empty directory of that name",
+        dir.display()
+    )]
+    Missing {
+        /// The session's directory.
+        dir: PathBuf,
+    },
+    /// Something else is in the directory's place.
+    #[error("{} is a link, a mount or no directory: move it away, and the directory back", dir.display())]
+    Replaced {
+        /// The session's directory.
+        dir: PathBuf,
+    },
+    /// A worker or a repair still has a file.
+    #[error("{} is being written by a worker or a repair: it stays until that has ended", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk won't let it go.
+    #[error("cannot {doing} {}: check the disk, its permissions and mounts", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What lies in a session's directory.
+#[derive(Default)]
+struct Entries {
+    media: Vec<String>,
+    notes: Vec<&'static str>,
+    foreign: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Library {
+    /// Removes a finished session's media durably, and the receipt beside it, and says what an operator
+    /// should know. Its directory stays, for [`Library::remove_dir`]: while there is none, nobody can tell
+    /// removed media from a disk that isn't mounted. May be repeated.
+    ///
+    /// # Errors
+    /// Why some of it is still there.
+    pub fn remove_media(&self, receipt: &Receipt) -> Result<Vec<String>, RemovalError> {
+        let path = self.session_dir(&receipt.session_id);
+        let named = names(receipt, &path)?;
+        let dir = match self.open_dir(&receipt.session_id) {
+            Ok(dir) => dir,
+            // Nothing was counted, and a worker may have made nothing.
+            Err(Errno::NOENT) if named.is_empty() => return Ok(Vec::new()),
+            Err(Errno::NOENT) => return Err(RemovalError::Missing { dir: path }),
+            Err(Errno::LOOP | Errno::NOTDIR | Errno::XDEV) => {
+                return Err(RemovalError::Replaced { dir: path });
+            }
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        let entries = look(&dir, &path, &receipt.session_id, &named)?;
+        for name in &entries.media {
+            check_unused(&dir, name, &path)?;
+        }
+        // The receipt goes last: as long as there is media, it explains it.
+        unlink(&dir, &path, entries.media.iter().map(String::as_str))?;
+        unlink(&dir, &path, entries.notes.iter().copied())?;
+        let mut warnings = entries.warnings;
+        if !entries.foreign.is_empty() {
+            let (count, shown) = (entries.foreign.len(), FOREIGN_TOLD_MAX.min(entries.foreign.len()));
+            warnings.push(format!(
+                "{} keeps {count} entries that are not the session's: {}",
+                path.display(),
+                entries.foreign[..shown].join(", ")
+            ));
+        }
+        Ok(warnings)
+    }
+
+    /// Removes a session's directory, durably, if nothing is in it.
+    ///
+    /// # Errors
+    /// The disk won't let it go.
+    pub fn remove_dir(&self, session: &SessionId) -> io::Result<()> {
+        let media_dir = self.open_media_dir()?;
+        match unlinkat(&media_dir, session.as_str(), AtFlags::REMOVEDIR) {
+            Ok(()) => Ok(fsync(&media_dir)?),
+            Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A session's directory itself, not what a link in its place points to.
+    pub(super) fn open_dir(&self, session: &SessionId) -> Result<OwnedFd, Errno> {
+        let media_dir = self.open_media_dir()?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        openat2(&media_dir, session.as_str(), DIRECTORY, Mode::empty(), resolve)
+    }
+
+    fn open_media_dir(&self) -> Result<OwnedFd, Errno> {
+        openat(CWD, &self.media_dir, DIRECTORY, Mode::empty())
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// The names of the receipt's files, which all lie in `dir`: a worker that was taken over can't have
+/// another session's media removed.
+fn names(receipt: &Receipt, dir: &Path) -> Result<HashSet<String>, RemovalError> {
+    let shown = dir.display().to_string();
+    let name = |file: &crate::session::MediaFile| {
+        let name = file.path.strip_prefix(&shown).and_then(|rest| rest.strip_prefix('/'));
+        let plain = name.filter(|name| name.ends_with(".mkv") && !name.contains('/'));
+        let elsewhere = || RemovalError::Elsewhere { path: PathBuf::from(&file.path), dir: dir.to_owned() };
+        plain.map(str::to_owned).ok_or_else(elsewhere)
+    };
+    receipt.files.iter().map(name).collect()
+}
+
+fn look(
+    dir: &OwnedFd,
+    path: &Path,
+    session: &SessionId,
+    named: &HashSet<String>,
+) -> Result<Entries, RemovalError> {
+    const NOTES: [&str; 4] = [LAST_ACCOUNT_NAME, LAST_ACCOUNT_DRAFT_NAME, RECEIPT_DRAFT_NAME, RECEIPT_NAME];
+    let mut entries = Entries::default();
+    for entry in Dir::read_from(dir).map_err(io_error("read", path))? {
+        let entry = entry.map_err(io_error("read", path))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == "." || name == ".." {
+            continue;
+        }
+        let stat = match statat(dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(io_error("look at", &path.join(&name))(error)),
+        };
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        match NOTES.iter().find(|note| **note == name) {
+            Some(note) if is_file => entries.notes.push(*note),
+            None if is_file && (named.contains(&name) || is_segment(&name, session)) => {
+                if stat.st_nlink > 1 {
+                    entries.warnings.push(format!(
+                        "{} has another name elsewhere (a hard link): what it holds is still on the disk",
+                        path.join(&name).display()
+                    ));
+                }
+                entries.media.push(name);
+            }
+            _ => entries.foreign.push(format!("{name:?}")),
+        }
+    }
+    entries.foreign.sort();
+    Ok(entries)
+}
+
+/// Whether a worker of this session writes files of this name: one that no repair could count is in no
+/// receipt, and media all the same.
+fn is_segment(name: &str, session: &SessionId) -> bool {
+    let number = name.strip_prefix(session.as_str()).and_then(|rest| rest.strip_prefix('-'));
+    let number = number.and_then(|rest| rest.strip_suffix(".mkv"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit()))
+}
+
+/// Whoever writes a recording has it locked. A session that is finished gets no new writer.
+fn check_unused(dir: &OwnedFd, name: &str, path: &Path) -> Result<(), RemovalError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match openat(dir, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened.map_err(io_error("open", &path.join(name)))?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(RemovalError::Busy { path: path.join(name) }),
+        // A file system without locks has no other writer that could be asked.
+        _ => Ok(()),
+    }
+}
+
+fn unlink<'a>(dir: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a str>) -> Result<(), RemovalError> {
+    for name in names {
+        match unlinkat(dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(io_error("remove", &path.join(name))(error)),
+        }
+    }
+    fsync(dir).map_err(io_error("sync", path))
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(Errno) -> RemovalError + use<> {
+    let path = path.to_owned();
+    move |error| RemovalError::Io { doing, path, source: error.into() }
+}
