@@ -51,8 +51,8 @@ pub fn receipt(view: &View, receipt: &Receipt) -> String {
     lines.extend(receipt.warnings.iter().map(|warning| format!("note: {}", plain(warning))));
     if let Some(removal) = &receipt.removal {
         lines.push(match removal.removed_at {
-            Some(time) => format!("the media was removed at {time}"),
-            None => "the media is to be removed".to_owned(),
+            Some(time) => format!("the media was removed at {time} ({})", removal.reason.as_str()),
+            None => format!("the media is to be removed ({})", removal.reason.as_str()),
         });
     }
     lines.join("\n")

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::session::RetentionLimits;
 use crate::session::resolve::ConfiguredDevice;
 
 pub use error::ConfigError;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub media: MediaSettings,
     /// Counts and deadlines.
     pub limits: LimitSettings,
+    /// What is kept of finished sessions.
+    pub retention: RetentionLimits,
     /// The processes that the daemon starts.
     pub worker: ProcessSettings,
     /// From when on its health is degraded or fails.

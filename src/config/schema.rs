@@ -42,7 +42,7 @@ impl Rule {
 }
 
 /// Every key but `devices`.
-pub const KEYS: [Key; 41] = [
+pub const KEYS: [Key; 44] = [
     text("state_dir", "/var/lib/shutterd", "an absolute path"),
     text("runtime_dir", "/run/shutterd", "an absolute path"),
     text("media_dir", "", "an absolute path"),
@@ -79,6 +79,9 @@ pub const KEYS: [Key; 41] = [
     number("limits.stall_after_ms", 250, 50, 60_000, "milliseconds"),
     number("limits.source_lost_after_ms", 60_000, 1_000, 86_400_000, "milliseconds"),
     number("limits.max_duration_hours", 24, 0, 8_760, "hours, 0 for no limit"),
+    number("retention.max_age_hours", 0, 0, 876_000, "hours, 0 for no limit"),
+    number("retention.max_bytes", 0, 0, 1 << 60, "bytes, 0 for no limit"),
+    number("retention.min_free_bytes", 0, 0, 1 << 60, "bytes, 0 for no limit"),
     text("worker.path", "", "an absolute path, or \"\" for the daemon's own binary"),
     number("worker.restarts_max", 5, 0, 100, "restarts, 0 to end the session when its worker dies"),
     number("worker.restart_delay_ms", 1_000, 10, 60_000, "milliseconds"),
@@ -110,7 +113,7 @@ pub fn known_beside(path: &str) -> String {
     let inside = |key: &&Key| key.path.split_once('.').map_or("", |(section, _)| section) == section;
     let names: Vec<&str> = KEYS.iter().filter(inside).map(|key| key.path).collect();
     if section.is_empty() || names.is_empty() {
-        return "there are state_dir, runtime_dir, media_dir, the sections api, http, media, limits, worker, health, log, and [[devices]]"
+        return "there are state_dir, runtime_dir, media_dir, the sections api, http, media, limits, retention, worker, health, log, and [[devices]]"
             .to_owned();
     }
     format!("there are {}", names.join(", "))

@@ -11,6 +11,7 @@ use super::{
     ApiSettings, ConfigError, HealthSettings, HttpSettings, LimitSettings, LogFormat, LogSettings,
     MediaSettings, ProcessSettings, Settings, SoundCodec, devices,
 };
+use crate::session::RetentionLimits;
 
 /// Bytes of the runtime directory's path: `sun_path` of unix(7) holds 108 with the socket's name.
 const RUNTIME_DIR_BYTES_MAX: usize = 80;
@@ -37,6 +38,7 @@ pub fn settings(keys: &Reader) -> Result<Settings, ConfigError> {
         },
         media: media(keys)?,
         limits: limits(keys)?,
+        retention: retention(keys)?,
         worker: worker(keys)?,
         health: HealthSettings {
             durable_age: keys.millis("health.durable_age_ms")?,
@@ -92,6 +94,15 @@ fn limits(keys: &Reader) -> Result<LimitSettings, ConfigError> {
         stall_after: keys.millis("limits.stall_after_ms")?,
         source_lost_after: keys.millis("limits.source_lost_after_ms")?,
         max_duration: (max_hours > 0).then(|| Duration::from_secs(max_hours * 3600)),
+    })
+}
+
+fn retention(keys: &Reader) -> Result<RetentionLimits, ConfigError> {
+    let limit = |path| keys.number(path).map(|number| Some(number).filter(|number| *number > 0));
+    Ok(RetentionLimits {
+        max_age: limit("retention.max_age_hours")?.map(|hours| Duration::from_secs(hours * 3600)),
+        max_bytes: limit("retention.max_bytes")?,
+        min_free_bytes: limit("retention.min_free_bytes")?,
     })
 }
 

@@ -21,7 +21,7 @@ pub use id::{ParseIdError, SessionId};
 pub use leases::{LeaseConflict, Leases};
 pub use reason::EndReason;
 pub use receipt::{Gap, GapReason, MediaFile, Receipt, Removal, RemovalReason, RemovalState, SourceReceipt};
-pub use retention::{KeptMedia, next_removal};
+pub use retention::{KeptMedia, RetentionLimits, Room, next_removal};
 pub use spec::{OptionsError, SessionSpec, SourceSpec, SpecError, StartOptions};
 pub use succession::DeadWorkers;
 pub use view::{PublicState, WorkerState, present};

@@ -142,6 +142,12 @@ pub enum RemovalReason {
     /// The session's `config.removeMedia`.
     #[default]
     Requested,
+    /// It was older than the host keeps media.
+    MaxAge,
+    /// All media together was more than the host keeps.
+    MaxBytes,
+    /// The disk had less room than the host keeps free.
+    MinFree,
 }
 
 impl RemovalReason {
@@ -149,6 +155,9 @@ impl RemovalReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Requested => "requested",
+            Self::MaxAge => "max_age",
+            Self::MaxBytes => "max_bytes",
+            Self::MinFree => "min_free",
         }
     }
 }

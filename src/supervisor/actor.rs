@@ -262,6 +262,7 @@ impl Actor {
             }
         }
         self.save_again();
+        self.measure_room();
         self.remove_what_is_due();
         self.admission.on_time(now);
         self.tombstones.retain(|tombstone| now.since(tombstone.at) < crate::session::limits::TOMBSTONE);

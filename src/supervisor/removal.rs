@@ -18,7 +18,7 @@ use crate::clock::{Clock, MonoTime};
 use crate::journal::{JournalError, Record};
 use crate::library::RemovalError;
 use crate::session::limits::WARNINGS_MAX;
-use crate::session::{KeptMedia, Removal, RemovalReason, RemovalState, SessionId, next_removal};
+use crate::session::{KeptMedia, Removal, RemovalReason, RemovalState, Room, SessionId, next_removal};
 
 /// When a removal that has failed is tried again.
 const RETRY: Duration = Duration::from_secs(60);
@@ -33,6 +33,8 @@ pub(super) enum RemovalNotice {
     Found { id: SessionId, reason: RemovalReason, found: Box<Result<Option<Record>, JournalError>> },
     /// The files are gone, with what is to be told of it; or not.
     Gone { record: Box<Record>, outcome: Result<Vec<String>, RemovalError> },
+    /// Bytes free on the disk of the media, if that could be found out.
+    Measured { free_bytes: Option<u64> },
     /// The journal has taken the record, or not.
     Journalled { record: Box<Record>, outcome: Result<(), JournalError> },
 }
@@ -46,6 +48,9 @@ pub(super) struct Shelf {
     under_way: Option<SessionId>,
     /// A change that the journal is being told, and watchers are not yet.
     untold: Option<u64>,
+    /// Bytes free on the disk; absent until they are measured, and again since the last removal.
+    free_bytes: Option<u64>,
+    measuring: bool,
     /// Removals that have failed, and until when they wait.
     put_off: HashMap<SessionId, MonoTime>,
 }
@@ -109,7 +114,9 @@ impl Actor {
             let waits = self.shelf.put_off.get(&media.session).is_some_and(|until| now < *until);
             !waits && !self.shelf.is_read(&media.session) && !self.live.contains_key(&media.session)
         };
-        let Some((media, reason)) = next_removal(&self.shelf.kept, may_go) else { return };
+        let room = Room { now: self.clock.wall(), free_bytes: self.shelf.free_bytes };
+        let due = next_removal(&self.shelf.kept, &self.settings.retention, room, may_go);
+        let Some((media, reason)) = due else { return };
         let id = media.session.clone();
         self.shelf.under_way = Some(id.clone());
         let (found, notices) = (self.journal.get(id.clone()), self.notices.clone());
@@ -123,9 +130,28 @@ impl Actor {
     pub(super) fn on_removal(&mut self, notice: RemovalNotice) {
         match notice {
             RemovalNotice::Found { id, reason, found } => self.on_found(id, reason, *found),
+            RemovalNotice::Measured { free_bytes } => {
+                (self.shelf.free_bytes, self.shelf.measuring) = (free_bytes, false);
+                self.remove_what_is_due();
+            }
             RemovalNotice::Gone { record, outcome } => self.on_gone(record, outcome),
             RemovalNotice::Journalled { record, outcome } => self.on_removal_journalled(record, outcome),
         }
+    }
+
+    /// Has the room on the disk measured, if that decides anything. A disk that hangs is asked once.
+    pub(super) fn measure_room(&mut self) {
+        if self.settings.retention.min_free_bytes.is_none() || self.shelf.measuring {
+            return;
+        }
+        self.shelf.measuring = true;
+        let (library, notices) = (self.library.clone(), self.notices.clone());
+        self.tasks.spawn(async move {
+            let space = tokio::task::spawn_blocking(move || library.space()).await;
+            let free_bytes = space.ok().and_then(Result::ok).map(|(free, _)| free);
+            // An actor that has ended removes nothing.
+            let _ = notices.send(Notice::Removal(RemovalNotice::Measured { free_bytes })).await;
+        });
     }
 
     fn on_found(
@@ -236,6 +262,8 @@ impl Actor {
         self.shelf.kept.retain(|media| media.session != *id);
         self.shelf.put_off.remove(id);
         self.shelf.under_way = None;
+        self.shelf.free_bytes = None;
+        self.measure_room();
         self.remove_what_is_due();
     }
 
