@@ -4,6 +4,8 @@
 mod agent;
 #[path = "cli/json.rs"]
 mod json;
+#[path = "cli/repair.rs"]
+mod repair;
 #[path = "cli/stop_all.rs"]
 mod stop_all;
 #[path = "cli/terminal.rs"]

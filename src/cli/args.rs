@@ -63,6 +63,8 @@ pub enum Command {
     /// Say who may call over TCP, and take it back
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Make recordings whole that a crash has cut off; what is whole stays as it is
+    Repair(RepairArguments),
     /// Check the config without running anything
     CheckConfig,
     /// Capture one session (started by the agent)
@@ -81,18 +83,6 @@ pub enum Command {
     /// Look for devices (started by the agent)
     #[command(hide = true)]
     Probe,
-    /// Repair the recordings in a directory (started by the agent)
-    #[command(hide = true)]
-    Repair {
-        /// The session's directory.
-        dir: PathBuf,
-        /// JSON of the files that were finished: they are counted only.
-        #[arg(long, default_value = "[]")]
-        known: String,
-        /// Number of the file with which the session goes on: it and later ones are left alone.
-        #[arg(long)]
-        before: Option<u32>,
-    },
 }
 
 /// What `serve` takes beside the config; it goes before the file.
@@ -116,6 +106,24 @@ pub struct ServeArguments {
     /// What is logged: error, warn, info, debug, trace, off
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
+}
+
+/// What `repair` takes.
+#[derive(Args, Debug)]
+pub struct RepairArguments {
+    /// Recordings, or directories of sessions
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Only say what would be done
+    #[arg(long, conflicts_with = "known")]
+    pub check: bool,
+    /// JSON of the files that were finished: they are counted only. By this the agent's own repair of a dead
+    /// worker's files is known.
+    #[arg(long, hide = true)]
+    pub known: Option<String>,
+    /// Number of the file with which the session goes on: it and later ones are left alone.
+    #[arg(long, hide = true, requires = "known")]
+    pub before: Option<u32>,
 }
 
 /// What `demo` takes.

@@ -16,14 +16,16 @@ use crate::session::SessionId;
 pub const FAILURE: u8 = 1;
 /// The command line, or the session that it hands over, is wrong. clap uses the same.
 pub const USAGE: u8 = 2;
-/// There is no such session.
+/// There is no such session, or no such file.
 pub const NOT_FOUND: u8 = 3;
-/// The agent refused: the id exists, a device is busy or missing, there is no room.
+/// The agent refused: the id exists, a device is busy or missing, there is no room. Or a file is being written.
 pub const REFUSED: u8 = 4;
 /// No agent can be reached, or it is ending.
 pub const UNAVAILABLE: u8 = 5;
 /// The caller may not do this.
 pub const NOT_PERMITTED: u8 = 6;
+/// `repair --check` has found what is to be repaired.
+pub const NEEDS_REPAIR: u8 = 7;
 /// The config can't be used (`EX_CONFIG` of sysexits.h).
 pub const CONFIG: u8 = 78;
 
@@ -40,10 +42,11 @@ Exit codes:
    0  done
    1  failed
    2  the command line, or the session handed over, is wrong
-   3  no such session
-   4  refused: the id exists, a device is busy or missing, no room
+   3  no such session, or no such file
+   4  refused: the id exists, a device is busy or missing, no room, a file is being written
    5  no agent can be reached, or it is ending
    6  not permitted
+   7  `repair --check`: there is something to repair
   78  the config is wrong
 `health` answers as monitoring plugins do: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 With --json the last line of standard error tells a failure:

@@ -1,5 +1,5 @@
 //! The command line. A client's command makes one connection, asks, prints and ends; `serve`,
-//! `worker`, `probe` and `repair` hand over to those who do the work.
+//! `worker`, `probe` and the agent's `repair` hand over to those who do the work.
 
 mod admission;
 mod args;
@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod host;
 mod out;
+mod repair;
 mod session;
 mod show;
 mod stop_all;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use args::{Arguments, Command, Global, ServeArguments, SessionCommand};
+use args::{Arguments, Command, Global, RepairArguments, ServeArguments, SessionCommand};
 use connection::Connection;
 use exit::{FAILURE, Failure, Form};
 
@@ -37,7 +38,10 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Worker { link, session } => return crate::worker::run(&link, &session),
         Command::Probe => return crate::worker::probe(),
-        Command::Repair { dir, known, before } => return crate::worker::repair(&dir, &known, before),
+        Command::Repair(RepairArguments { known: Some(known), paths, before, .. }) => {
+            return crate::worker::repair(&paths[0], &known, before);
+        }
+        Command::Repair(arguments) => repair::repair(&global, &arguments),
         Command::Health => return run(host::health(&global)).unwrap_or_else(|failure| failure.report(form)),
         Command::Serve(flags) => serve(&global, flags),
         Command::EndWorkers => end_workers(&global),

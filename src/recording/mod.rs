@@ -3,6 +3,7 @@
 
 mod hash;
 mod ledger;
+mod mend;
 mod recorder;
 mod repair;
 mod segment;
@@ -16,8 +17,9 @@ use thiserror::Error;
 
 pub use hash::FileHash;
 pub use ledger::{Durable, Ledger};
+pub use mend::{Effect, Mended, mend};
 pub use recorder::{Recorder, RecorderSettings, TrackSettings};
-pub use repair::{RepairError, repair_dir};
+pub use repair::{RepairError, recordings, repair_dir};
 
 /// The number in the name of a segment, `<session>-<number>.mkv`; `None` for other names.
 fn segment_number(path: &Path) -> Option<u32> {

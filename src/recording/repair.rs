@@ -32,6 +32,12 @@ pub enum RepairError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A worker or another repair has it.
+    #[error("{} is being written: stop its session first", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
     /// It holds nothing that can be kept.
     #[error("cannot repair {}", path.display())]
     Media {
@@ -54,17 +60,13 @@ pub fn repair_dir(
     before: Option<u32>,
 ) -> Result<(Vec<RepairedFile>, Vec<RepairError>), RepairError> {
     let io = |source| RepairError::Io { path: dir.to_owned(), source };
-    let mut paths: Vec<PathBuf> = match dir.read_dir() {
-        Ok(entries) => {
-            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(io)?
-        }
+    let mut paths = match recordings(dir) {
+        Ok(paths) => paths,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
         Err(error) => return Err(io(error)),
     };
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "mkv"));
     let written_on = |path: &PathBuf| before.is_some_and(|before| segment_number(path) >= Some(before));
     paths.retain(|path| !written_on(path));
-    paths.sort_by_cached_key(|path| (segment_number(path), path.clone()));
     let (mut repaired, mut failed) = (Vec::new(), Vec::new());
     for path in paths {
         match repair_file(&path, known) {
@@ -77,6 +79,23 @@ pub fn repair_dir(
     }
     sync_dir(dir).map_err(|error| io(std::io::Error::other(error)))?;
     Ok((repaired, failed))
+}
+
+/// The recordings in `dir`, in the order of their numbers. Links are none.
+///
+/// # Errors
+/// The directory can't be read.
+pub fn recordings(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in dir.read_dir()? {
+        let entry = entry?;
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "mkv") && entry.file_type()?.is_file() {
+            paths.push(path);
+        }
+    }
+    paths.sort_by_cached_key(|path| (segment_number(path), path.clone()));
+    Ok(paths)
 }
 
 fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairError> {
@@ -92,26 +111,36 @@ fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairE
         let (units, ends) = count(&mut reader).map_err(media)?;
         return Ok(RepairedFile { file: known.clone(), units, cut_bytes: 0, ends });
     }
-    let mark = Tag { target: TagTarget::Segment, name: REPAIRED.to_owned(), value: "true".to_owned() };
+    let mark = repaired_mark();
     let plan = matroska::repair(BufReader::new(&file), std::slice::from_ref(&mark)).map_err(media)?;
     apply(&file, &plan).map_err(io)?;
     let mut reader = Reader::open(BufReader::new(&file)).map_err(media)?;
     let (units, ends) = count(&mut reader).map_err(media)?;
-    let first = plan.tallies.iter().filter_map(|tally| tally.first).min().unwrap_or_default();
-    let length_ns = plan.duration_ns.saturating_sub(u64::try_from(first.ns()).unwrap_or(0));
     let file = MediaFile {
         path: path.display().to_string(),
         bytes: plan.file_bytes,
         blake3: hash_of(path).map_err(io)?.to_hex().to_string(),
-        duration_seconds: Duration::from_nanos(length_ns).as_secs_f64(),
+        duration_seconds: media_seconds(&plan),
         // A repair that nobody heard of is told by the file.
         repaired: !plan.is_empty() || reader.tags().contains(&mark),
     };
     Ok(RepairedFile { file, units, cut_bytes: plan.cut_bytes, ends })
 }
 
+/// The tag that a repaired file gets.
+pub(super) fn repaired_mark() -> Tag {
+    Tag { target: TagTarget::Segment, name: REPAIRED.to_owned(), value: "true".to_owned() }
+}
+
+/// Seconds from the first frame to the end of the last.
+pub(super) fn media_seconds(plan: &RepairPlan) -> f64 {
+    let first = plan.tallies.iter().filter_map(|tally| tally.first).min().unwrap_or_default();
+    let length_ns = plan.duration_ns.saturating_sub(u64::try_from(first.ns()).unwrap_or(0));
+    Duration::from_nanos(length_ns).as_secs_f64()
+}
+
 /// Cut, append, sync, then patch, and sync: stopped anywhere, the next repair comes to the same end.
-fn apply(mut file: &File, plan: &RepairPlan) -> std::io::Result<()> {
+pub(super) fn apply(mut file: &File, plan: &RepairPlan) -> std::io::Result<()> {
     use std::io::{Seek, SeekFrom};
     // Cutting to the length that the file has gives room back that was reserved behind its end.
     let length = plan.truncate_to.unwrap_or(file.metadata()?.len());

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, JoinHandle};
@@ -108,6 +109,11 @@ impl Agent {
 
     pub fn run(&self, arguments: &[&str]) -> Ended {
         Ended::of(&mut self.command(arguments))
+    }
+
+    /// Where a session's media is.
+    pub fn session_dir(&self, id: &str) -> PathBuf {
+        self.dir.path().join("state/media").join(id)
     }
 
     /// Writes a session's file and answers its path.

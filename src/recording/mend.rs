@@ -1,0 +1,84 @@
+//! Repair by an operator's hand: one file at a time, and only looked at if so wished. Must never remove a
+//! file, nor touch one that is being written.
+
+use std::fs::{File, OpenOptions};
+use std::io::BufReader;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::repair::{RepairError, apply, media_seconds, repaired_mark};
+use crate::matroska::{self, Reader};
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Say what would be done, and change nothing.
+    Check,
+    /// Make the file whole.
+    Mend,
+}
+
+/// A recording as it was found, and as it is when it was made whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mended {
+    /// Nothing was to be done.
+    pub was_whole: bool,
+    /// Packets that are kept, of all tracks.
+    pub packets: u64,
+    /// Seconds from the first frame to the end of the last.
+    pub seconds: f64,
+    /// The file's length, once it is whole.
+    pub bytes: u64,
+    /// Bytes at its end that are no whole packet: they are cut.
+    pub cut_bytes: u64,
+    /// Bytes in its middle that can't be read: they stay, and players pass over them.
+    pub damaged_bytes: u64,
+    /// Where a file that was finished can't be read on. It is left as it is.
+    pub damaged_at: Option<u64>,
+}
+
+/// Makes the recording at `path` whole, durably, or says what would be done.
+///
+/// # Errors
+/// It is being written, can't be read or written, or holds nothing that can be kept. Then it is left as it
+/// is.
+pub fn mend(path: &Path, effect: Effect) -> Result<Mended, RepairError> {
+    let io = |source| RepairError::Io { path: path.to_owned(), source };
+    let media = |source| RepairError::Media { path: path.to_owned(), source };
+    let file = OpenOptions::new().read(true).write(effect == Effect::Mend).open(path).map_err(io)?;
+    if file.metadata().map_err(io)?.len() == 0 {
+        // A worker makes the file, then locks it, then writes: the lock of an empty one is not to be taken.
+        return Err(media(matroska::Error::HeaderIncomplete { at: 0 }));
+    }
+    lock(&file, path, effect)?;
+    let mark = repaired_mark();
+    let plan = matroska::repair(BufReader::new(&file), std::slice::from_ref(&mark)).map_err(media)?;
+    if effect == Effect::Mend && !plan.is_empty() {
+        apply(&file, &plan).map_err(io)?;
+        // What was written is read again: only what can be read counts as mended.
+        Reader::open(BufReader::new(&file)).map_err(media)?;
+    }
+    Ok(Mended {
+        was_whole: plan.is_empty() && plan.damaged_at.is_none(),
+        packets: plan.blocks(),
+        seconds: media_seconds(&plan),
+        bytes: plan.file_bytes,
+        cut_bytes: plan.cut_bytes,
+        damaged_bytes: plan.damaged_bytes,
+        damaged_at: plan.damaged_at,
+    })
+}
+
+/// Takes the lock that every writer of a recording holds.
+fn lock(file: &File, path: &Path, effect: Effect) -> Result<(), RepairError> {
+    let operation = match effect {
+        Effect::Check => FlockOperation::NonBlockingLockShared,
+        Effect::Mend => FlockOperation::NonBlockingLockExclusive,
+    };
+    flock(file, operation).map_err(|error| match error {
+        Errno::WOULDBLOCK => RepairError::Busy { path: path.to_owned() },
+        error => RepairError::Io { path: path.to_owned(), source: error.into() },
+    })
+}
