@@ -383,6 +383,14 @@ fn any_value() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
 
+    /// Also in its last bit: a file's tags and a receipt out of the journal tell the same gap.
+    #[test]
+    fn any_seconds_of_a_gap_come_back_equal(start_seconds in 0.0..1e6, duration_seconds in 0.0..1e3) {
+        let gap = Gap { start_seconds, duration_seconds, missed: 0, reason: GapReason::Stalled };
+        let text = serde_json::to_string(&gap).expect("it is JSON");
+        prop_assert_eq!(serde_json::from_str::<Gap>(&text).expect("it reads"), gap);
+    }
+
     #[test]
     fn any_object_comes_back_equal(members in proptest::collection::vec((any_key(), any_value()), 0..12)) {
         let session: Map<String, Value> = members.into_iter().collect();
