@@ -72,7 +72,10 @@ fn the_help_names_what_people_run_and_nothing_that_the_agent_runs() {
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
         .collect();
-    assert!(["serve", "demo", "session", "stop-all", "repair"].iter().all(|it| commands.contains(it)), "{commands:?}");
+    assert!(
+        ["serve", "demo", "session", "stop-all", "repair"].iter().all(|it| commands.contains(it)),
+        "{commands:?}"
+    );
     for hidden in ["worker", "probe", "end-workers"] {
         assert!(!commands.contains(&hidden), "{commands:?}");
     }
