@@ -3,6 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+use super::segment_number;
 use crate::clock::{Anchor, MonoTime, WallTime};
 use crate::session::device::{MediaType, TimestampSource};
 use crate::session::{Account, Gap, MediaFile, SourceAccount, SourceReceipt, SourceState};
@@ -127,6 +128,12 @@ impl Ledger {
         }
     }
 
+    /// `units` that were durable can't be found on the disk any more.
+    pub fn withdraw(&self, source: usize, units: u64) {
+        let receipt = &mut self.entry(source).account.receipt;
+        receipt.written = receipt.written.saturating_sub(units);
+    }
+
     /// When the last frame of a source ends.
     pub fn end(&self, source: usize) -> Option<MonoTime> {
         self.entry(source).end
@@ -211,7 +218,12 @@ impl Ledger {
 
     /// A file is complete.
     pub fn file(&self, file: MediaFile) {
-        self.rest().files.push(file);
+        let files = &mut self.rest().files;
+        // One that had to be made whole may come after the one that follows it.
+        let at = files.partition_point(|other| {
+            segment_number(other.path.as_ref()) < segment_number(file.path.as_ref())
+        });
+        files.insert(at, file);
     }
 
     /// Something that an operator should know.

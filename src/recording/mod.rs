@@ -1,11 +1,14 @@
 //! The files of a session: packets in, durable bytes out, and a count of both.
 //! Must never wait for a device, and never call anything durable that a sync has not returned for.
 
+mod begin;
 mod hash;
 mod ledger;
 mod mend;
+mod outage;
 mod recorder;
 mod repair;
+mod salvage;
 mod segment;
 mod sync;
 mod units;
@@ -15,10 +18,11 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+pub use begin::{RecorderSettings, TrackSettings, prepare};
 pub use hash::FileHash;
 pub use ledger::{Durable, Ledger};
 pub use mend::{Effect, Mended, mend};
-pub use recorder::{Recorder, RecorderSettings, TrackSettings};
+pub use recorder::Recorder;
 pub use repair::{RepairError, recordings, repair_dir};
 
 /// The number in the name of a segment, `<session>-<number>.mkv`; `None` for other names.

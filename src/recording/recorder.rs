@@ -1,71 +1,47 @@
-//! The recorder of a session: one segment after the other, each with a track per source.
+//! The recorder of a session: one file after the other, each with a track per source. A file that can't be
+//! gone on with is given up; the next one begins with what was not durable in it.
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File};
-use std::num::NonZeroU64;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::RecordError;
+use super::begin::{RecorderSettings, TrackSettings, create, gap_tags, make_dir, source_of, track_number};
 use super::ledger::Ledger;
-use super::segment::{Segment, set_owner, sync_dir};
-use super::{RecordError, segment_number};
-use crate::clock::MonoTime;
-use crate::link::LAST_ACCOUNT_NAME;
-use crate::matroska::{self, Codec, Header, Tag, TagTarget, Track, TrackNumber};
+use super::outage::{Backlog, Holes, Trouble};
+use super::salvage::Salvages;
+use super::segment::{Abandoned, Segment};
+use crate::clock::{Clock, MonoTime, SystemClock};
+use crate::matroska::{self, TrackNumber};
 use crate::media::Packet;
+use crate::telemetry::chain;
 
 /// A packet may be this much older than the first one of its file.
 const SLACK: Duration = Duration::from_millis(500);
 /// A source that is behind is waited for so long before a new file is begun: what it still brings has to go
 /// where its time is. Silence isn't filled in for longer, so that nothing older comes.
 const LAGGARD_WAIT: Duration = Duration::from_secs(60);
-
-/// How and where a session is recorded.
-#[derive(Clone, Debug)]
-pub struct RecorderSettings {
-    /// The session's id: the files' name begins with it.
-    pub session: String,
-    /// What people call the session.
-    pub name: String,
-    /// Where the files go.
-    pub dir: PathBuf,
-    /// Permission bits of files.
-    pub file_mode: u32,
-    /// Permission bits of the directory.
-    pub dir_mode: u32,
-    /// Group of both.
-    pub group: Option<u32>,
-    /// A new file is begun after this long.
-    pub segment: Duration,
-    /// What was written is made durable this often.
-    pub sync_interval: Duration,
-    /// An earlier worker of the session has left files: they stay, and the numbers go on.
-    pub resumed: bool,
-    /// Number of the first file, from [`Recorder::prepare`].
-    pub first_segment: u32,
-}
-
-/// One source's track.
-#[derive(Clone, Debug)]
-pub struct TrackSettings {
-    /// Which source, counted from 0 in the session's order.
-    pub source: usize,
-    /// The source's id.
-    pub source_id: String,
-    /// What a person calls it.
-    pub name: String,
-    /// How its packets are encoded.
-    pub codec: Codec,
-}
+/// A new file that can't be begun while the present one still takes packets is tried again after this.
+const ROTATE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// The longest time between two looks at whether somebody has removed the file.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the last file is tried to be finished, and how long after the first failure.
+const FINISH_TRIES: u32 = 4;
+const FINISH_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Writes a session's packets, in the order in which they come.
 pub struct Recorder {
     settings: RecorderSettings,
     tracks: Vec<TrackSettings>,
     ledger: Arc<Ledger>,
-    segment: Segment,
+    /// The present file; `None` while the disk takes none.
+    segment: Option<Segment>,
+    /// Packets that wait for a file.
+    backlog: Backlog,
+    trouble: Option<Trouble>,
+    holes: Holes,
+    salvages: Salvages,
     /// The monotonic time that is the present file's zero.
     zero: MonoTime,
     number: u32,
@@ -74,15 +50,17 @@ pub struct Recorder {
     last: BTreeMap<usize, (MonoTime, MonoTime)>,
     /// The latest timestamp in the file before the present one.
     full_until: Option<MonoTime>,
-    /// A file could not be finished: the daemon has to repair and count what there is.
-    failed: bool,
+    rotate_from: MonoTime,
+    looked_at: MonoTime,
 }
 
 impl Recorder {
-    /// Makes the session's directory and its first file, whose time zero is `origin`.
+    /// Makes the first file, whose time zero is `origin`, in the directory that [`prepare`] has made.
+    ///
+    /// [`prepare`]: super::prepare
     ///
     /// # Errors
-    /// The directory or the file can't be made.
+    /// The file can't be made.
     pub fn begin(
         settings: RecorderSettings,
         tracks: Vec<TrackSettings>,
@@ -91,73 +69,116 @@ impl Recorder {
     ) -> Result<Self, RecordError> {
         let number = settings.first_segment;
         let segment = create(&settings, &tracks, &ledger, origin, number, 0)?;
+        let salvages = Salvages::new(settings.clone(), &tracks, Arc::clone(&ledger));
         Ok(Self {
             settings,
             tracks,
             ledger,
-            segment,
+            segment: Some(segment),
+            backlog: Backlog::default(),
+            trouble: None,
+            holes: Holes::default(),
+            salvages,
             zero: origin,
             number,
             bytes_before: 0,
             last: BTreeMap::new(),
             full_until: None,
-            failed: false,
+            rotate_from: origin,
+            looked_at: origin,
         })
     }
 
-    /// Makes the session's directory, or finds it there: empty, or with the files of an earlier worker. A
-    /// test of whether anything can be recorded. Returns the number of the first file.
+    /// Appends one packet; a new file is begun when the present one is long enough, or fails.
     ///
     /// # Errors
-    /// It can't be made, or holds files already and the session isn't resumed.
-    pub fn prepare(settings: &RecorderSettings) -> Result<u32, RecordError> {
-        let dir = &settings.dir;
-        let failed = |error| RecordError::io("create", dir, error);
-        DirBuilder::new()
-            .mode(settings.dir_mode)
-            .create(dir)
-            .or_else(|error| match error.kind() {
-                std::io::ErrorKind::AlreadyExists if settings.resumed || dir.read_dir()?.next().is_none() => {
-                    Ok(())
-                }
-                _ => Err(error),
-            })
-            .map_err(failed)?;
-        // What an earlier worker said of its end is not this one's.
-        match std::fs::remove_file(dir.join(LAST_ACCOUNT_NAME)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let last = last_number(dir).map_err(|error| RecordError::io("read", dir, error))?;
-        let opened = File::open(dir).map_err(failed)?;
-        set_owner(&opened, settings.dir_mode, settings.group)
-            .map_err(|error| RecordError::io("set the owner of", dir, error))?;
-        dir.parent().map_or(Ok(()), sync_dir)?;
-        Ok(last + 1)
-    }
-
-    /// Appends one packet; a new file is begun when the present one is long enough.
-    ///
-    /// # Errors
-    /// The disk is full, or failed.
-    pub fn write(&mut self, packet: &Packet) -> Result<(), RecordError> {
-        if let Some(error) = self.segment.sync_error() {
-            return Err(error);
+    /// The disk is full, or has failed for too long.
+    pub fn write(&mut self, packet: Packet) -> Result<(), RecordError> {
+        self.check().inspect_err(|_| self.lose(&packet))?;
+        if self.segment.is_none() {
+            if let Some(packet) = self.backlog.push(packet) {
+                self.lose(&packet);
+            }
+            return Ok(());
         }
         let age = packet.timestamp.since(self.zero);
         let due = age >= self.settings.segment && !self.is_waiting(packet.timestamp);
-        if due || age >= self.settings.segment + LAGGARD_WAIT {
-            self.rotate(packet.timestamp)?;
+        if (due || age >= self.settings.segment + LAGGARD_WAIT) && packet.timestamp >= self.rotate_from {
+            self.rotate(packet.timestamp).inspect_err(|_| self.lose(&packet))?;
         }
-        if self.zero.since(packet.timestamp) > SLACK {
-            self.refuse(packet);
-            return Ok(());
+        self.append(packet)
+    }
+
+    /// Looks after what no packet tells: errors of the background sync, a file whose name is gone, a disk that
+    /// may take something again.
+    ///
+    /// # Errors
+    /// As [`Recorder::write`].
+    pub fn check(&mut self) -> Result<(), RecordError> {
+        let now = SystemClock.now();
+        self.salvages.look();
+        let Some(segment) = &self.segment else { return self.go_on(now) };
+        if let Some(error) = segment.sync_error() {
+            return self.fail_over(error, None);
         }
-        self.last.insert(packet.source, (packet.timestamp, packet.end));
-        let track = track_number(packet.source);
-        let timestamp = self.relative(packet.timestamp);
-        let end = self.relative(packet.end);
-        self.segment.write(track, timestamp, end, packet)
+        if segment.has_durable_packets() {
+            self.trouble = None;
+        }
+        if now.since(self.looked_at) >= LOOK_EVERY {
+            self.looked_at = now;
+            if segment.is_nameless() {
+                let error = io::Error::new(io::ErrorKind::NotFound, "somebody has removed it");
+                let error = RecordError::io("keep", segment.path(), error);
+                return self.fail_over(error, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// A packet that was captured after the stop is not written, and doesn't count.
+    pub fn retract(&self, packet: &Packet) {
+        self.ledger.retract(packet.source, packet.units);
+    }
+
+    /// This packet can't be kept: it is counted, and the receipt tells where it is missing.
+    pub fn lose(&mut self, packet: &Packet) {
+        self.ledger.lost(packet.source, packet.units);
+        self.holes.add(packet);
+    }
+
+    /// Finishes the last file; everything is durable when it returns, and nothing that is stamped later than
+    /// `stop` is in it. What no file takes even now is lost.
+    ///
+    /// # Errors
+    /// A file could not be made whole; what was durable in it still is.
+    pub fn finish(mut self, stop: Option<MonoTime>) -> Result<(), RecordError> {
+        let removed = stop.map_or(Ok(Vec::new()), |stop| self.cut_after(stop))?;
+        for attempt in 0..FINISH_TRIES {
+            if let Some(segment) = self.segment.take() {
+                self.holes.tell(&self.ledger);
+                match segment.finish(&gap_tags(&self.ledger)) {
+                    Ok(file) => self.ledger.file(file),
+                    // What was taken out of it may not be durable.
+                    Err(abandoned) if !removed.is_empty() => return Err(abandoned.error),
+                    Err(abandoned) => self.give_up(*abandoned),
+                }
+            }
+            if self.backlog.is_empty() {
+                break;
+            }
+            std::thread::park_timeout(FINISH_AGAIN_AFTER * attempt);
+            if let Err(error) = self.open_next(SystemClock.now()) {
+                tracing::warn!(%error, "the last packets find no file");
+            }
+        }
+        while let Some(packet) = self.backlog.pop() {
+            self.lose(&packet);
+        }
+        self.holes.tell(&self.ledger);
+        for (track, units) in removed {
+            self.ledger.retract_written(source_of(track), units);
+        }
+        self.salvages.end()
     }
 
     /// Whether a source is so far behind `next` that a file that begins there would be too late for it.
@@ -166,43 +187,110 @@ impl Recorder {
         behind.into_iter().any(|behind| behind > SLACK && behind < LAGGARD_WAIT)
     }
 
-    /// The file that this packet belongs into is finished.
-    fn refuse(&self, packet: &Packet) {
-        self.ledger.lost(packet.source, packet.units);
-        self.ledger.warn("some of what a source delivered came too late for its file".to_owned());
-    }
-
-    /// A packet that was captured after the stop is not written, and doesn't count.
-    pub fn retract(&self, packet: &Packet) {
-        self.ledger.retract(packet.source, packet.units);
-    }
-
-    /// The error that the background sync has met since the last packet.
-    ///
-    /// # Errors
-    /// That error.
-    pub fn check(&self) -> Result<(), RecordError> {
-        self.segment.sync_error().map_or(Ok(()), Err)
-    }
-
-    /// Finishes the last file; everything is durable when it returns, and nothing that is stamped later than
-    /// `stop` is in it.
-    ///
-    /// # Errors
-    /// The disk failed; what was durable before still is.
-    pub fn finish(mut self, stop: Option<MonoTime>) -> Result<(), RecordError> {
-        if self.failed {
-            let source = std::io::Error::other("an earlier file of the session could not be finished");
-            return Err(RecordError::Io { doing: "finish", path: self.settings.dir, source });
+    fn append(&mut self, packet: Packet) -> Result<(), RecordError> {
+        let Some(segment) = &mut self.segment else {
+            if let Some(packet) = self.backlog.push(packet) {
+                self.lose(&packet);
+            }
+            return Ok(());
+        };
+        if self.zero.since(packet.timestamp) > SLACK {
+            // The file that this packet belongs into is finished.
+            self.lose(&packet);
+            self.ledger.warn("some of what a source delivered came too late for its file".to_owned());
+            return Ok(());
         }
-        let removed = stop.map_or(Ok(Vec::new()), |stop| self.cut_after(stop))?;
-        let tags = gap_tags(&self.ledger);
-        let file = self.segment.finish(&tags)?;
-        self.ledger.file(file);
-        for (track, units) in removed {
-            self.ledger.retract_written(source_of(track), units);
+        let (source, timestamp, end) = (packet.source, packet.timestamp, packet.end);
+        let (zero, track) = (self.zero, track_number(source));
+        match segment.write(track, relative(zero, timestamp), relative(zero, end), packet) {
+            Ok(()) => {
+                self.last.insert(source, (timestamp, end));
+                Ok(())
+            }
+            Err((error @ RecordError::Io { .. }, packet)) => self.fail_over(error, Some(packet)),
+            Err((error, packet)) => {
+                self.lose(&packet);
+                Err(error)
+            }
         }
+    }
+
+    /// The present file can't be gone on with; `packet` found no place in it.
+    fn fail_over(&mut self, error: RecordError, packet: Option<Packet>) -> Result<(), RecordError> {
+        let Some(segment) = self.segment.take() else { return Ok(()) };
+        self.backlog.push_front(packet.into_iter());
+        self.give_up(segment.abandon(error));
+        self.go_on(SystemClock.now())
+    }
+
+    /// What is durable of a file is made whole, what isn't goes before what waits for the next file.
+    fn give_up(&mut self, abandoned: Abandoned) {
+        let Abandoned { error, torn, packets, forgotten } = abandoned;
+        tracing::error!(error = %chain(&error), "a file can't be gone on with");
+        self.ledger.warn(format!("{}; the recording went on in another file", chain(&error)));
+        self.bytes_before += torn.durable_bytes;
+        for packet in &forgotten {
+            self.lose(packet);
+        }
+        self.backlog.push_front(packets.into_iter());
+        let now = SystemClock.now();
+        let lasting = self.trouble.filter(|_| torn.durable_units.is_empty());
+        self.trouble = Some(lasting.map_or_else(|| Trouble::new(now), |trouble| trouble.again(now)));
+        self.salvages.begin(torn);
+    }
+
+    /// Begins the next file, if it is time for that.
+    fn go_on(&mut self, now: MonoTime) -> Result<(), RecordError> {
+        if self.trouble.is_some_and(|trouble| !trouble.is_due(now)) {
+            return Ok(());
+        }
+        self.open_next(now)
+    }
+
+    /// Begins the next file with what waits for it.
+    fn open_next(&mut self, now: MonoTime) -> Result<(), RecordError> {
+        let zero = self.backlog.begin().unwrap_or(now) - SLACK;
+        let made = if self.settings.dir.is_dir() { Ok(()) } else { make_dir(&self.settings) };
+        let created = made
+            .map_err(|error| RecordError::io("create", &self.settings.dir, error))
+            .and_then(|()| self.create(self.number + 1, zero));
+        let segment = match created {
+            Ok(segment) => segment,
+            Err(error) => return self.not_yet(error, now),
+        };
+        tracing::info!(file = %segment.path().display(), "the recording goes on");
+        self.segment = Some(segment);
+        self.number += 1;
+        self.zero = zero;
+        while self.segment.is_some()
+            && let Some(packet) = self.backlog.pop()
+        {
+            self.append(packet)?;
+        }
+        self.holes.tell(&self.ledger);
         Ok(())
+    }
+
+    /// No file can be begun: it is tried again later, unless the disk is full or has failed for too long.
+    fn not_yet(&mut self, error: RecordError, now: MonoTime) -> Result<(), RecordError> {
+        if let RecordError::Io { source, .. } = &error
+            && source.kind() == io::ErrorKind::AlreadyExists
+        {
+            // What a failed try has left.
+            self.number += 1;
+        }
+        let trouble = self.trouble.unwrap_or_else(|| Trouble::new(now)).again(now);
+        self.trouble = Some(trouble);
+        if error.is_full() || now.since(trouble.since) >= self.settings.give_up_after {
+            return Err(error);
+        }
+        tracing::warn!(error = %chain(&error), "no file can be begun: what is captured waits in memory");
+        self.ledger.warn(chain(&error));
+        Ok(())
+    }
+
+    fn create(&self, number: u32, zero: MonoTime) -> Result<Segment, RecordError> {
+        create(&self.settings, &self.tracks, &self.ledger, zero, number, self.bytes_before)
     }
 
     /// A stop that was heard of late: what was written since it was asked for is taken out again.
@@ -212,9 +300,13 @@ impl Recorder {
                 "the stop came late: the file before the last holds more than was asked for".to_owned(),
             );
         }
+        for packet in self.backlog.cut_after(stop) {
+            self.retract(&packet);
+        }
         let mut removed = Vec::new();
-        if self.last.values().any(|(timestamp, _)| *timestamp > stop) {
-            let cut = self.segment.cut_after(self.relative(stop))?;
+        let late = self.last.values().any(|(timestamp, _)| *timestamp > stop);
+        if let Some(segment) = self.segment.as_mut().filter(|_| late) {
+            let cut = segment.cut_after(relative(self.zero, stop))?;
             tracing::warn!(
                 packets = cut.removed.len(),
                 "the stop came late: what was captured after it is taken out"
@@ -233,100 +325,44 @@ impl Recorder {
     }
 
     fn rotate(&mut self, next: MonoTime) -> Result<(), RecordError> {
-        self.bytes_before += self.segment.bytes();
-        let zero = next - SLACK;
-        let segment =
-            create(&self.settings, &self.tracks, &self.ledger, zero, self.number + 1, self.bytes_before)?;
-        let full = std::mem::replace(&mut self.segment, segment);
+        let Some(full) = self.segment.take() else { return Ok(()) };
+        let (before, zero) = (self.bytes_before, next - SLACK);
+        self.bytes_before += full.bytes();
+        let fresh = match self.create(self.number + 1, zero) {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                // The present file still takes packets.
+                self.bytes_before = before;
+                self.segment = Some(full);
+                self.rotate_from = next + ROTATE_AGAIN_AFTER;
+                if error.is_full() {
+                    return Err(error);
+                }
+                tracing::warn!(error = %chain(&error), "no new file can be begun: the present one goes on");
+                self.ledger.warn(chain(&error));
+                return Ok(());
+            }
+        };
         tracing::info!(file = %full.path().display(), "segment closed");
-        let path = full.path().to_owned();
-        let file = full.finish(&gap_tags(&self.ledger)).inspect_err(|error| {
-            tracing::error!(file = %path.display(), %error, "a file can't be finished");
-            self.failed = true;
-        })?;
-        self.ledger.file(file);
         self.full_until = self.last.values().map(|(timestamp, _)| *timestamp).max();
-        self.number += 1;
-        self.zero = zero;
-        Ok(())
-    }
-
-    fn relative(&self, at: MonoTime) -> matroska::Timestamp {
-        matroska::Timestamp::from_ns(i64::try_from(at.since(self.zero).as_nanos()).unwrap_or(i64::MAX))
-    }
-}
-
-/// The highest number of a file in `dir`, 0 without any.
-fn last_number(dir: &Path) -> std::io::Result<u32> {
-    let names = dir.read_dir()?.map(|entry| entry.map(|entry| PathBuf::from(entry.file_name())));
-    let numbers = names.map(|name| name.map(|name| segment_number(&name).unwrap_or(0)));
-    numbers.reduce(|one, other| Ok(one?.max(other?))).unwrap_or(Ok(0))
-}
-
-fn create(
-    settings: &RecorderSettings,
-    tracks: &[TrackSettings],
-    ledger: &Arc<Ledger>,
-    zero: MonoTime,
-    number: u32,
-    bytes_before: u64,
-) -> Result<Segment, RecordError> {
-    let path = settings.dir.join(format!("{}-{number:04}.mkv", settings.session));
-    let wall = ledger.wall_at(zero);
-    let segment_tag =
-        |name: &str, value: String| Tag { target: TagTarget::Segment, name: name.to_owned(), value };
-    let header = Header {
-        title: if settings.name.is_empty() { settings.session.clone() } else { settings.name.clone() },
-        writing_app: concat!("shutterd ", env!("CARGO_PKG_VERSION")).to_owned(),
-        wall_start: matroska::WallTime::from_unix_ns(i64::try_from(wall.nanos()).unwrap_or(i64::MAX)),
-        segment_uuid: random(),
-        tracks: tracks.iter().map(mkv_track).collect(),
-        tags: vec![
-            segment_tag("SESSION_ID", settings.session.clone()),
-            segment_tag("SESSION_NAME", settings.name.clone()),
-            segment_tag("DATE_RECORDED", wall.to_string()),
-        ],
-    };
-    Segment::create(path, &header, settings, ledger, bytes_before)
-}
-
-fn mkv_track(track: &TrackSettings) -> Track {
-    Track {
-        number: track_number(track.source),
-        uid: NonZeroU64::new(u64::from_le_bytes(random())).unwrap_or(NonZeroU64::MIN),
-        name: track.name.clone(),
-        source_id: track.source_id.clone(),
-        codec: track.codec.clone(),
+        match full.finish(&gap_tags(&self.ledger)) {
+            Ok(file) => {
+                self.ledger.file(file);
+                (self.segment, self.zero) = (Some(fresh), zero);
+                self.number += 1;
+                Ok(())
+            }
+            Err(abandoned) => {
+                // What it lacks is older than the new file's zero.
+                fresh.remove();
+                self.bytes_before = before;
+                self.give_up(*abandoned);
+                self.go_on(SystemClock.now())
+            }
+        }
     }
 }
 
-fn source_of(track: TrackNumber) -> usize {
-    usize::from(track.get()) - 1
-}
-
-fn track_number(source: usize) -> TrackNumber {
-    let number = u8::try_from(source + 1).ok().and_then(TrackNumber::new);
-    number.expect("a session has far fewer sources than a file can have tracks")
-}
-
-/// Gaps that a file's tags list for each track; the receipt lists more.
-const TAGGED_GAPS_MAX: usize = 200;
-
-/// A tag per track that lists its gaps, as JSON.
-fn gap_tags(ledger: &Ledger) -> Vec<Tag> {
-    let sources = ledger.account().sources;
-    let gapped = sources.iter().enumerate().filter(|(_, source)| !source.receipt.gaps.is_empty());
-    gapped
-        .filter_map(|(at, source)| {
-            let gaps = &source.receipt.gaps;
-            let value = serde_json::to_string(&gaps[..gaps.len().min(TAGGED_GAPS_MAX)]).ok()?;
-            Some(Tag { target: TagTarget::Track(track_number(at)), name: "GAPS".to_owned(), value })
-        })
-        .collect()
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the kernel has had enough entropy since it booted");
-    bytes
+fn relative(zero: MonoTime, at: MonoTime) -> matroska::Timestamp {
+    matroska::Timestamp::from_ns(i64::try_from(at.since(zero).as_nanos()).unwrap_or(i64::MAX))
 }

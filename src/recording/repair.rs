@@ -98,7 +98,7 @@ pub fn recordings(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairError> {
+pub(super) fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairError> {
     let io = |source| RepairError::Io { path: path.to_owned(), source };
     let media = |source| RepairError::Media { path: path.to_owned(), source };
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;

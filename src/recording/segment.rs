@@ -1,9 +1,10 @@
 //! One file: made, appended to, finished. Room for its end is reserved from the start, so that a full
 //! disk can't keep a file from being finished.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufReader, IoSlice, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +12,14 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::Errno;
 
+use super::RecordError;
+use super::begin::RecorderSettings;
 use super::hash::FileHash;
 use super::ledger::Ledger;
-use super::sync::{Appended, Syncer};
+use super::salvage::Torn;
+use super::sync::{Syncer, Undone};
 use super::units;
-use super::{RecordError, RecorderSettings};
-use crate::matroska::{self, Header, Patch, Tag, Writer};
+use crate::matroska::{self, Finish, Header, Patch, Tag, Writer};
 use crate::media::Packet;
 use crate::session::MediaFile;
 
@@ -44,6 +47,17 @@ pub(super) struct Segment {
     cut: bool,
 }
 
+/// A file that can't be gone on with, cut behind what is durable of it.
+pub(super) struct Abandoned {
+    /// Why.
+    pub(super) error: RecordError,
+    pub(super) torn: Torn,
+    /// The packets that aren't durable, in the order in which they came.
+    pub(super) packets: VecDeque<Packet>,
+    /// Packets, without payload, that aren't durable and can't be written again.
+    pub(super) forgotten: Vec<Packet>,
+}
+
 /// What was taken out of a file, and where it ends now.
 pub(super) struct CutAway {
     /// Units of each packet that was taken out.
@@ -66,6 +80,7 @@ impl Segment {
             move |error| RecordError::io(doing, &path, error)
         };
         let file = OpenOptions::new()
+            .read(true)
             .write(true)
             .create_new(true)
             .mode(settings.file_mode)
@@ -115,6 +130,23 @@ impl Segment {
         &self.path
     }
 
+    /// Whether a sync has made packets of it durable.
+    pub(super) fn has_durable_packets(&self) -> bool {
+        self.syncer.has_durable_packets()
+    }
+
+    /// Removes a file that holds no packet.
+    pub(super) fn remove(self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "an empty file can't be removed");
+        }
+    }
+
+    /// Whether nobody can reach the file by a name any more.
+    pub(super) fn is_nameless(&self) -> bool {
+        is_nameless(&self.file)
+    }
+
     /// The file's length.
     pub(super) fn bytes(&self) -> u64 {
         self.writer.file_bytes()
@@ -125,12 +157,28 @@ impl Segment {
         self.syncer.take_error().map(|error| RecordError::io("sync", &self.path, error))
     }
 
-    /// Appends one packet. `timestamp` and `end` are relative to the file's beginning.
+    /// Appends one packet; `timestamp` and `end` are relative to the file's beginning. A packet that it can't
+    /// append is given back.
     pub(super) fn write(
         &mut self,
         track: matroska::TrackNumber,
         timestamp: matroska::Timestamp,
         end: matroska::Timestamp,
+        packet: Packet,
+    ) -> Result<(), (RecordError, Packet)> {
+        if let Err(error) = self.append_packet(track, timestamp, &packet) {
+            return Err((error, packet));
+        }
+        let (first, last) = self.media.unwrap_or((timestamp, end));
+        self.media = Some((first.min(timestamp), last.max(end)));
+        self.syncer.appended(self.writer.file_bytes(), Some(packet));
+        Ok(())
+    }
+
+    fn append_packet(
+        &mut self,
+        track: matroska::TrackNumber,
+        timestamp: matroska::Timestamp,
         packet: &Packet,
     ) -> Result<(), RecordError> {
         let payload_bytes = packet.payload.len() as u64;
@@ -145,13 +193,7 @@ impl Segment {
         if let Some(cluster) = prefix.opened {
             self.hash.expect_patch(cluster + CLUSTER_SIZE_AT, CLUSTER_SIZE_BYTES);
         }
-        self.append(&prefix.bytes, &packet.payload)?;
-        let (first, last) = self.media.unwrap_or((timestamp, end));
-        self.media = Some((first.min(timestamp), last.max(end)));
-        let Packet { source, units, timestamp, .. } = *packet;
-        let until = self.writer.file_bytes();
-        self.syncer.appended(until, Some(Appended { source, units, timestamp, until }));
-        Ok(())
+        self.append(&prefix.bytes, &packet.payload)
     }
 
     /// Takes out what is stamped later than `last`: it is gone from the disk once the file is finished.
@@ -182,42 +224,36 @@ impl Segment {
         Ok(CutAway { removed, last: cut.kept.iter().filter_map(last).collect() })
     }
 
-    /// Finishes the file: its end, its patches, everything durable, the directory too.
-    pub(super) fn finish(mut self, tags: &[Tag]) -> Result<MediaFile, RecordError> {
-        let path = self.path.clone();
-        let failed = |doing| {
-            let path = path.clone();
-            move |error| RecordError::io(doing, &path, error)
-        };
-        if self.torn {
-            return Err(failed("finish")(io::Error::other("a write to it has failed before")));
-        }
-        let (first, last) = self.media.unwrap_or((matroska::Timestamp::ZERO, matroska::Timestamp::ZERO));
+    /// Finishes the file: its end, its patches, everything durable, the directory too. A file that can't be
+    /// finished is given up.
+    pub(super) fn finish(self, tags: &[Tag]) -> Result<MediaFile, Box<Abandoned>> {
+        let Self { path, file, writer, hash, mut syncer, media, torn, cut, .. } = self;
+        let (first, last) = media.unwrap_or((matroska::Timestamp::ZERO, matroska::Timestamp::ZERO));
         let duration = Duration::from_nanos(u64::try_from(last.ns()).unwrap_or(0));
-        let finish = self
-            .writer
-            .finish(Some(duration), tags)
-            .map_err(|source| RecordError::Media { path: path.clone(), source })?;
-        write_all(&self.file, &finish.tail, &[]).map_err(failed("write the end of"))?;
-        self.hash.append(&finish.tail);
-        self.syncer.appended(finish.file_bytes, None);
-        let sizes = finish.patches.len() - finish.patches.iter().filter(|it| is_header(it)).count();
-        for (at, patch) in finish.patches.into_iter().enumerate() {
-            self.hash.patch(patch.offset, &patch.bytes, at < sizes);
-            self.syncer.patch(patch);
+        let finish = writer.finish(Some(duration), tags);
+        let finished = finish
+            .map_err(|source| RecordError::Media { path: path.clone(), source })
+            .and_then(|finish| write_end(&path, &file, &mut syncer, hash, finish, torn))
+            .and_then(|(bytes, hash)| {
+                let read = |error| RecordError::io("read", &path, error);
+                Ok((bytes, if cut { hash_of(&path).map_err(read)? } else { hash }))
+            });
+        match finished {
+            Ok((bytes, hash)) => Ok(MediaFile {
+                path: path.display().to_string(),
+                bytes,
+                blake3: hash.to_hex().to_string(),
+                duration_seconds: Duration::from_nanos(u64::try_from(last.ns() - first.ns()).unwrap_or(0))
+                    .as_secs_f64(),
+                repaired: false,
+            }),
+            Err(error) => Err(Box::new(abandon(error, path, file, syncer))),
         }
-        self.file.set_len(finish.file_bytes).map_err(failed("trim"))?;
-        self.syncer.finish().map_err(failed("sync"))?;
-        sync_dir(path.parent().unwrap_or(Path::new("/")))?;
-        let hash = if self.cut { hash_of(&path).map_err(failed("read"))? } else { self.hash.finish() };
-        Ok(MediaFile {
-            path: path.display().to_string(),
-            bytes: finish.file_bytes,
-            blake3: hash.to_hex().to_string(),
-            duration_seconds: Duration::from_nanos(u64::try_from(last.ns() - first.ns()).unwrap_or(0))
-                .as_secs_f64(),
-            repaired: false,
-        })
+    }
+
+    /// Gives the file up: what is durable of it stays, what isn't is handed back.
+    pub(super) fn abandon(self, error: RecordError) -> Abandoned {
+        abandon(error, self.path, self.file, self.syncer)
     }
 
     fn patch(&mut self, patch: Patch) {
@@ -254,6 +290,51 @@ impl Segment {
         }
         Ok(())
     }
+}
+
+fn abandon(error: RecordError, path: PathBuf, file: Arc<File>, syncer: Syncer) -> Abandoned {
+    let Undone { durable_bytes, durable_units, packets, forgotten } = syncer.abandon();
+    // What lies behind is written elsewhere, and must not be found here too.
+    if let Err(error) = file.set_len(durable_bytes) {
+        tracing::warn!(path = %path.display(), %error, "a file that is given up can't be cut");
+    }
+    let nameless = is_nameless(&file).then_some(file);
+    Abandoned { error, torn: Torn { path, durable_bytes, durable_units, nameless }, packets, forgotten }
+}
+
+/// Whether nobody can reach a file by a name any more.
+fn is_nameless(file: &File) -> bool {
+    file.metadata().is_ok_and(|found| found.nlink() == 0)
+}
+
+/// Writes what comes last, and makes it all durable: the file's length, and the hash that was built.
+fn write_end(
+    path: &Path,
+    file: &File,
+    syncer: &mut Syncer,
+    mut hash: FileHash,
+    finish: Finish,
+    torn: bool,
+) -> Result<(u64, blake3::Hash), RecordError> {
+    let failed = |doing| move |error| RecordError::io(doing, path, error);
+    if torn {
+        return Err(failed("finish")(io::Error::other("a write to it has failed before")));
+    }
+    write_all(file, &finish.tail, &[]).map_err(failed("write the end of"))?;
+    hash.append(&finish.tail);
+    syncer.appended(finish.file_bytes, None);
+    let sizes = finish.patches.len() - finish.patches.iter().filter(|it| is_header(it)).count();
+    for (at, patch) in finish.patches.into_iter().enumerate() {
+        hash.patch(patch.offset, &patch.bytes, at < sizes);
+        syncer.patch(patch);
+    }
+    file.set_len(finish.file_bytes).map_err(failed("trim"))?;
+    syncer.finish().map_err(failed("sync"))?;
+    if is_nameless(file) {
+        return Err(failed("keep")(io::Error::new(io::ErrorKind::NotFound, "somebody has removed it")));
+    }
+    sync_dir(path.parent().unwrap_or(Path::new("/")))?;
+    Ok((finish.file_bytes, hash.finish()))
 }
 
 /// The patches of a file's end but for the last cluster's size lie in the header, which no patch announces.

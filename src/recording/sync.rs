@@ -1,7 +1,8 @@
 //! The thread that makes a segment durable: it syncs what was appended, says so in the ledger, and
-//! only then gives closed clusters their sizes. After a failed sync it never syncs that file again.
+//! only then gives closed clusters their sizes. What isn't durable yet stays in memory, so that it can be
+//! written anew elsewhere. After a failed sync it never syncs that file again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -10,17 +11,35 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::ledger::{Durable, Ledger};
-use crate::clock::MonoTime;
 use crate::matroska::Patch;
+use crate::media::Packet;
 
-/// What was appended to a segment and is not durable yet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Appended {
-    pub(super) source: usize,
-    pub(super) units: u64,
-    pub(super) timestamp: MonoTime,
+/// Bytes of packets that aren't durable which are kept in memory. Of more than that the oldest have only
+/// their count kept: while the disk is slow they are in the file all the same.
+const WINDOW_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A packet that was appended to a segment and is not durable yet.
+#[derive(Debug)]
+struct Appended {
+    /// Without its payload, once too much waits.
+    packet: Packet,
+    /// Its payload is gone from memory.
+    forgotten: bool,
     /// The file's length with it.
-    pub(super) until: u64,
+    until: u64,
+}
+
+/// What of a segment is durable that can't be gone on with, and what isn't.
+#[derive(Debug, Default)]
+pub(super) struct Undone {
+    /// The file's durable length.
+    pub(super) durable_bytes: u64,
+    /// Units that are durable, by source.
+    pub(super) durable_units: BTreeMap<usize, u64>,
+    /// The packets that aren't durable, in the order in which they came.
+    pub(super) packets: VecDeque<Packet>,
+    /// Packets, without payload, that aren't durable and can't be written again.
+    pub(super) forgotten: Vec<Packet>,
 }
 
 /// The two ends of a segment's way to the disk.
@@ -44,7 +63,12 @@ struct Shared {
 struct State {
     appended: u64,
     durable: u64,
+    durable_units: BTreeMap<usize, u64>,
     packets: VecDeque<Appended>,
+    /// Bytes of payload in `packets`.
+    held_bytes: usize,
+    /// How many of `packets`, from the oldest on, are forgotten.
+    forgotten: usize,
     patches: VecDeque<Patch>,
     ending: bool,
     /// A sync has failed: what it was to make durable may be gone from memory, so none is tried again.
@@ -70,15 +94,22 @@ impl Syncer {
     }
 
     /// The file has `length` bytes now; `packet` is the last of them, if it is one.
-    pub(super) fn appended(&self, length: u64, packet: Option<Appended>) {
+    pub(super) fn appended(&self, length: u64, packet: Option<Packet>) {
         let mut state = self.shared.lock();
         state.appended = length;
-        state.packets.extend(packet);
+        if let Some(packet) = packet {
+            state.hold(packet, length);
+        }
     }
 
     /// `patch` is to be applied once the bytes before it are durable.
     pub(super) fn patch(&self, patch: Patch) {
         self.shared.lock().patches.push_back(patch);
+    }
+
+    /// Whether packets are durable.
+    pub(super) fn has_durable_packets(&self) -> bool {
+        !self.shared.lock().durable_units.is_empty()
     }
 
     /// The error that a sync has ended with: nothing after it is durable.
@@ -87,10 +118,32 @@ impl Syncer {
     }
 
     /// Makes everything durable, patches included, and ends the thread.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    pub(super) fn finish(&mut self) -> io::Result<()> {
         self.end();
         self.shared.sync()?;
         self.shared.sync_all()
+    }
+
+    /// Ends the thread; tells what is not durable, to be written elsewhere. Unless a sync has failed, one more
+    /// is tried first.
+    pub(super) fn abandon(mut self) -> Undone {
+        self.end();
+        // Its error tells nothing new: the file is given up already.
+        let _ = self.shared.sync();
+        let mut state = self.shared.lock();
+        let mut undone = Undone {
+            durable_bytes: state.durable,
+            durable_units: std::mem::take(&mut state.durable_units),
+            ..Undone::default()
+        };
+        for Appended { packet, forgotten, .. } in state.packets.drain(..) {
+            if forgotten {
+                undone.forgotten.push(packet);
+            } else {
+                undone.packets.push_back(packet);
+            }
+        }
+        undone
     }
 
     fn end(&mut self) {
@@ -105,6 +158,31 @@ impl Syncer {
 impl Drop for Syncer {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+impl State {
+    fn hold(&mut self, packet: Packet, until: u64) {
+        self.held_bytes += packet.payload.len();
+        self.packets.push_back(Appended { packet, forgotten: false, until });
+        while self.held_bytes > WINDOW_BYTES_MAX && self.forgotten < self.packets.len() {
+            let oldest = &mut self.packets[self.forgotten];
+            self.held_bytes -= std::mem::take(&mut oldest.packet.payload).len();
+            oldest.forgotten = true;
+            self.forgotten += 1;
+        }
+    }
+
+    /// Takes out the packets that lie before `until`, which are durable now.
+    fn release(&mut self, until: u64) -> Vec<Packet> {
+        let count = self.packets.iter().take_while(|packet| packet.until <= until).count();
+        let packets: Vec<Packet> = self.packets.drain(..count).map(|appended| appended.packet).collect();
+        self.held_bytes -= packets.iter().map(|packet| packet.payload.len()).sum::<usize>();
+        self.forgotten = self.forgotten.saturating_sub(count);
+        for packet in &packets {
+            *self.durable_units.entry(packet.source).or_default() += packet.units;
+        }
+        packets
     }
 }
 
@@ -145,16 +223,15 @@ impl Shared {
         self.guarded(File::sync_data)?;
         let mut state = self.lock();
         state.durable = until;
-        let mut last = None;
-        while state.packets.front().is_some_and(|packet| packet.until <= until) {
-            let packet = state.packets.pop_front().expect("it was just seen");
-            self.ledger.written(packet.source, packet.units, packet.timestamp);
-            last = last.max(Some(packet.timestamp));
-        }
+        let packets = state.release(until);
         let pending_bytes = state.appended - until;
         let ready = state.patches.iter().take_while(|patch| patch.after <= until).count();
         let patches: Vec<Patch> = state.patches.drain(..ready).collect();
         drop(state);
+        for packet in &packets {
+            self.ledger.written(packet.source, packet.units, packet.timestamp);
+        }
+        let last = packets.iter().map(|packet| packet.timestamp).max();
         self.ledger.durable(Durable { at: last, bytes: self.bytes_before + until, pending_bytes });
         patches.iter().try_for_each(|patch| self.file.write_all_at(&patch.bytes, patch.offset))
     }
@@ -169,5 +246,32 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock can panic")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::MonoTime;
+
+    fn packet(units: u64, payload_bytes: usize) -> Packet {
+        let at = MonoTime::default();
+        Packet { source: 0, timestamp: at, end: at, units, payload: vec![0; payload_bytes] }
+    }
+
+    #[test]
+    fn of_more_than_the_window_the_oldest_are_forgotten_but_counted_when_they_are_durable() {
+        let mut state = State::default();
+        for number in 1..=3 {
+            state.hold(packet(number, WINDOW_BYTES_MAX / 2), number);
+        }
+        let held = |state: &State| -> Vec<bool> { state.packets.iter().map(|it| !it.forgotten).collect() };
+        assert_eq!(held(&state), [false, true, true]);
+        assert_eq!(state.release(1).len(), 1);
+        state.hold(packet(4, 1), 4);
+        assert_eq!(held(&state), [false, true, true], "the first that is left");
+        assert_eq!(state.release(4).len(), 3);
+        assert_eq!((state.held_bytes, state.forgotten), (0, 0));
+        assert_eq!(state.durable_units[&0], 1 + 2 + 3 + 4);
     }
 }

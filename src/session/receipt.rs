@@ -103,6 +103,8 @@ pub enum GapReason {
     Overrun,
     /// The worker died, and a new one went on.
     Restart,
+    /// It was captured, but the disk did not take it.
+    Disk,
 }
 
 /// A media file of a session.

@@ -1,6 +1,7 @@
 //! The log, written to stderr as it suits what stderr is: systemd's journal, a terminal, a file.
 //! Must never fail or panic because nobody reads it.
 
+mod chain;
 mod journal_line;
 
 use std::io::{IsTerminal, stderr};
@@ -13,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
+pub use chain::chain;
 use journal_line::JournalLine;
 
 /// How a line is written.

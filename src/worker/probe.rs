@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::device;
 use crate::link::{LINK_VERSION, ProbeHead};
+use crate::telemetry::chain;
 
 /// Looks for devices, and prints a [`ProbeHead`] and then a [`ProbeLine`](crate::link::ProbeLine) for each
 /// thing that it does.
@@ -21,7 +22,7 @@ pub fn probe() -> ExitCode {
     }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = %super::capture::chain(&error), "probe failed");
+            tracing::error!(error = %chain(&error), "probe failed");
             ExitCode::FAILURE
         }
     }

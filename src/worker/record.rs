@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use super::capture::chain;
 use super::crash::or_crash;
 use super::event::Event;
 use super::stop::StopOrder;
@@ -15,6 +14,7 @@ use crate::link::RepairReport;
 use crate::media::{Popped, Queue};
 use crate::recording::{RecordError, Recorder, repair_dir};
 use crate::session::MediaFile;
+use crate::telemetry::chain;
 
 /// The longest wait for a packet before the background sync is asked for errors.
 const WAIT: Duration = Duration::from_millis(250);
@@ -46,19 +46,22 @@ fn record(
     let mut broken = false;
     loop {
         let popped = queue.pop_all(&mut packets, WAIT);
-        // What comes after a failed write can't be written either; the ledger counts it as lost.
         let stop_at = stop.get();
-        let step = packets.drain(..).filter(|_| !broken).try_for_each(|packet| {
-            // It was captured before the order came, and after the instant that the order names.
+        let mut failure = None;
+        for packet in packets.drain(..) {
             if stop_at.is_some_and(|stop| packet.timestamp > stop) {
+                // It was captured before the order came, and after the instant that the order names.
                 recorder.retract(&packet);
-                return Ok(());
+            } else if broken {
+                recorder.lose(&packet);
+            } else if let Err(error) = recorder.write(packet) {
+                (broken, failure) = (true, Some(error));
             }
-            recorder.write(&packet)
-        });
-        let step = step.and_then(|()| if broken { Ok(()) } else { recorder.check() });
-        if let Err(error) = step {
-            broken = true;
+        }
+        if !broken && let Err(error) = recorder.check() {
+            (broken, failure) = (true, Some(error));
+        }
+        if let Some(error) = failure {
             tracing::error!(error = %chain(&error), "recording failed");
             // Nobody listens any more when the worker is at its end.
             let _ = events.send(Event::RecordFailed(error));

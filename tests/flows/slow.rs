@@ -1,15 +1,14 @@
 //! Devices, threads and disks that are slow: what is late is kept, and what is not kept is told.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use rustix::process::Signal;
 use shutterd::api::proto::{Receipt, SourceReceipt, StopMode};
 use shutterd::clock::WallTime;
 
-use crate::agent::{Agent, drain, eventually, send, session};
+use crate::agent::{Agent, drain, eventually, session};
 use crate::media::{check, count, finds_nothing_wrong};
-use crate::site::{Site, camera, faulty_microphone, microphone, skip};
+use crate::site::{Site, camera, faulty_microphone, microphone};
+use crate::tracer::Tracer;
 
 fn stamp(time: &str) -> f64 {
     time.parse::<WallTime>().expect("a time").nanos() as f64 / 1e9
@@ -71,34 +70,8 @@ async fn silence_that_is_filled_in_lies_where_the_sound_was_missing_also_at_a_ne
     check(&site, &receipt);
 }
 
-/// Slows every write of a worker down; `None`, and a line on standard error, where this process may not
-/// trace another.
-fn slow_disk(worker: u32) -> Option<Child> {
-    let delay = "inject=writev:delay_enter=150000";
-    let mut tracer = Command::new("strace")
-        .args(["-f", "-q", "-o", "/dev/null", "-e", "trace=writev", "-e", delay, "-p", &worker.to_string()])
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("strace can be run");
-    let status = format!("/proc/{worker}/status");
-    loop {
-        let text = std::fs::read_to_string(&status).expect("the worker is there");
-        if !text.contains("TracerPid:\t0\n") {
-            return Some(tracer);
-        }
-        if tracer.try_wait().expect("strace can be asked").is_some() {
-            skip("this needs to slow a process down, and strace may not attach to one");
-            return None;
-        }
-        std::thread::yield_now();
-    }
-}
-
-/// Lets the worker go again.
-fn let_go(mut tracer: Child) {
-    send(tracer.id(), Signal::INT);
-    tracer.wait().expect("strace ends");
-}
+/// Slows every write of a worker down.
+const SLOW: &str = "writev:delay_enter=150000";
 
 #[tokio::test]
 async fn what_a_slow_disk_leaves_no_room_for_is_dropped_counted_and_told() {
@@ -106,9 +79,9 @@ async fn what_a_slow_disk_leaves_no_room_for_is_dropped_counted_and_told() {
     let agent = Agent::serve(&site).await;
     agent.start(session("s", &["cam", "mic"])).await.expect("it starts");
     agent.recorded("s", 20, 30_000).await;
-    let Some(tracer) = slow_disk(site.worker("s")) else { return };
+    let Some(tracer) = Tracer::hold(site.worker("s"), &[SLOW]) else { return };
     eventually("something is dropped", || site.log().contains("the disk is too slow")).await;
-    let_go(tracer);
+    drop(tracer);
     let receipt = agent.stop("s").await.expect("it stops").receipt.expect("its receipt");
     assert!(receipt.sources.iter().any(|source| source.dropped > 0), "{receipt:?}");
     assert!(receipt.warnings.iter().any(|warning| warning.contains("queue_bytes_max")), "{receipt:?}");
@@ -125,7 +98,7 @@ async fn an_abort_loses_what_was_in_memory_and_counts_it_as_lost() {
     let agent = Agent::serve(&site).await;
     agent.start(session("s", &["cam", "mic"])).await.expect("it starts");
     agent.recorded("s", 20, 30_000).await;
-    let Some(tracer) = slow_disk(site.worker("s")) else { return };
+    let Some(tracer) = Tracer::hold(site.worker("s"), &[SLOW]) else { return };
     let behind = |event: &shutterd::api::proto::SessionEvent| {
         event.progress.as_ref().is_some_and(|it| it.queued_packets > 40)
     };
@@ -133,7 +106,7 @@ async fn an_abort_loses_what_was_in_memory_and_counts_it_as_lost() {
     let mut abort = drain("s");
     abort.mode = StopMode::Abort.into();
     let receipt = agent.stop_with(abort).await.expect("it stops").receipt.expect("its receipt");
-    let_go(tracer);
+    drop(tracer);
     assert_eq!((receipt.end_reason.as_str(), receipt.forced), ("aborted", false), "{receipt:?}");
     let lost: u64 = receipt.sources.iter().map(|source| source.lost).sum();
     assert!(lost > 0, "{receipt:?}");

@@ -132,6 +132,7 @@ fn gap_to_proto(gap: &Gap) -> proto::Gap {
             GapReason::Lost => "lost",
             GapReason::Overrun => "overrun",
             GapReason::Restart => "restart",
+            GapReason::Disk => "disk",
         }
         .to_owned(),
     }

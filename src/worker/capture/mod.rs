@@ -15,6 +15,7 @@ use crate::link::{Sound, SourceSettings};
 use crate::media::{Queue, TimestampSource};
 use crate::recording::Ledger;
 use crate::session::{Gap, GapReason, SourceState};
+use crate::telemetry::chain;
 
 use super::crash::or_crash;
 use super::event::Event;
@@ -281,15 +282,4 @@ fn close(device: Box<dyn Device>) -> Closing {
         DeviceError::Failed { source, .. } if source.kind() == std::io::ErrorKind::TimedOut => Closing::Hangs,
         _ => Closing::Done,
     }
-}
-
-/// An error with everything that caused it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

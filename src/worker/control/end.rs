@@ -6,7 +6,7 @@ use crate::device::Wake;
 use crate::link::message::{Ending, Finished, Released, StartFailed, Working, from_worker::Body};
 use crate::link::{LAST_ACCOUNT_DRAFT_NAME, LAST_ACCOUNT_NAME, LastAccount};
 use crate::session::{Account, EndReason};
-use crate::worker::capture::chain;
+use crate::telemetry::chain;
 use crate::worker::connection::boot_id;
 use crate::worker::report::account_json;
 

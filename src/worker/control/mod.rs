@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use super::capture::{self, chain};
+use super::capture;
 use super::connection::Connection;
 use super::event::Event;
 use super::probe::start_log;
@@ -31,8 +31,9 @@ use crate::device::Wake;
 use crate::link::WorkerSettings;
 use crate::link::message::{Ending, Opened, StartFailed, Stop, ToWorker, from_worker::Body, to_worker};
 use crate::media::{Queue, QueueLimits};
-use crate::recording::{Ledger, Recorder, RecorderSettings};
+use crate::recording::{self, Ledger, Recorder, RecorderSettings};
 use crate::session::{EndReason, SessionId};
+use crate::telemetry::chain;
 use enlist::{be_taken_on, watch_signals};
 
 /// The longest time between two looks at clocks and the daemon.
@@ -142,7 +143,7 @@ impl Control {
     }
 
     fn run(mut self, inbox: &Receiver<Event>) -> ExitCode {
-        match Recorder::prepare(&self.recorder_settings()) {
+        match recording::prepare(&self.recorder_settings()) {
             Ok(number) => self.first_segment = number,
             Err(error) => self.fail_start(error.reason(), None, &chain(&error)),
         }
@@ -331,6 +332,7 @@ impl Control {
             segment: settings.segment,
             sync_interval: settings.sync_interval,
             resumed: settings.resumed,
+            give_up_after: settings.source_lost_after,
             first_segment: self.first_segment,
         }
     }
