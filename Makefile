@@ -41,8 +41,9 @@ test-vm: build ## record real V4L2 and ALSA devices in a virtual machine (builds
 ci: ## what CI runs: all of the above
 	@.ci/run
 
-faults: ## crash, stall and fill it up (not there yet)
-	@echo "make faults: not there yet" >&2; exit 1
+faults: build ## inject the faults that a capture host meets, and print what holds (FAULTS="E3 K1" for some)
+	@scripts/install-deps.sh test
+	@scripts/faults.sh $(FAULTS)
 
 bench: ## measure cost and delays (not there yet)
 	@echo "make bench: not there yet" >&2; exit 1
