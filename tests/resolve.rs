@@ -300,7 +300,8 @@ fn devices_come_in_the_order_of_the_sources() {
 #[test]
 fn a_real_device_has_the_address_that_must_still_be_true_when_it_is_opened() {
     let device = resolve_one(with_device("SN2", MediaType::Video), &[], &host()).expect("it is there");
-    let address = Address::Camera { node: "/dev/video2".to_owned(), bus: "usb-2".to_owned() };
+    let by_id = host()[1].by_id.clone();
+    let address = Address::Camera { node: "/dev/video2".to_owned(), bus: "usb-2".to_owned(), by_id };
     assert_eq!(device.address, address);
     let device = resolve_one(source("", MediaType::Audio), &[], &host()).expect("it is there");
     assert_eq!(device.address, Address::Microphone { pcm: "hw:CARD=PCH,DEV=0".to_owned() });

@@ -59,6 +59,10 @@ pub enum Address {
         node: String,
         /// The bus position (`ID_PATH` or V4L2 `bus_info`) that the node must still have.
         bus: String,
+        /// The link below `/dev/v4l/by-id`, where a serial number makes it this one camera's, by which it is
+        /// found at another bus position.
+        #[serde(default)]
+        by_id: Option<String>,
     },
     /// A PCM of ALSA, such as `hw:CARD=Loopback,DEV=1`.
     Microphone {

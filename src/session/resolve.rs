@@ -244,7 +244,11 @@ impl ConfiguredDevice {
 impl Candidate {
     fn found(device: &FoundDevice) -> Self {
         let address = match device.media {
-            MediaType::Video => Address::Camera { node: device.node.clone(), bus: device.bus.clone() },
+            MediaType::Video => Address::Camera {
+                node: device.node.clone(),
+                bus: device.bus.clone(),
+                by_id: device.serial.as_ref().and(device.by_id.clone()),
+            },
             MediaType::Audio => Address::Microphone { pcm: device.node.clone() },
         };
         let mut ids = vec![device.key.0.clone()];

@@ -17,7 +17,7 @@ use v4l::io::mmap::Stream;
 use v4l::io::traits::{CaptureStream, Stream as _};
 
 use super::wait::{Waited, wait};
-use super::{Device, DeviceError, Wake};
+use super::{Device, DeviceError, Wake, catalog};
 use crate::clock::MonoTime;
 use crate::media::{Format, Frame, PixelFormat, TimestampSource};
 use crate::session::device::{Address, DeviceSpec};
@@ -60,11 +60,22 @@ struct Label {
 /// # Errors
 /// The camera is missing, busy, forbidden, another one than meant, or can't deliver the wish.
 pub fn open(spec: &DeviceSpec, wake: &Wake) -> Result<Box<dyn Device>, DeviceError> {
-    let Address::Camera { node, bus } = &spec.address else {
+    let Address::Camera { node, bus, by_id } = &spec.address else {
         unreachable!("the caller opens cameras by camera addresses");
     };
-    let label = Label { device: format!("{} ({node})", spec.label), node: node.clone() };
-    let (device, format) = negotiate::open(&label, bus, &spec.wish)?;
+    let labelled = |node: &str| Label { device: format!("{} ({node})", spec.label), node: node.to_owned() };
+    let (label, opened) = match negotiate::open(&labelled(node), bus, &spec.wish) {
+        // Plugged in again it may have another node, and at another port another place.
+        Err(error @ (DeviceError::Missing { .. } | DeviceError::Impostor { .. })) => {
+            let Some(found) = catalog::camera(&spec.key, by_id.as_deref()) else { return Err(error) };
+            let label = labelled(&found.node);
+            tracing::info!(device = %label.device, "the camera is found at another node");
+            let opened = negotiate::open(&label, &found.bus, &spec.wish)?;
+            (label, opened)
+        }
+        opened => (labelled(node), opened?),
+    };
+    let (device, format) = opened;
     let allocated = guarded(|| Stream::with_buffers(&device, Type::VideoCapture, BUFFERS));
     let mut stream = allocated.map_err(|error| label.refusal("allocating buffers", error))?;
     stream.set_timeout(DEQUEUE_TIMEOUT);

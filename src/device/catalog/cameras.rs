@@ -124,6 +124,26 @@ impl Node {
     }
 }
 
+/// The one camera with this key, else the one with this link. What udev knows is enough for most; a node
+/// without an identity there is asked.
+pub(super) fn find(nodes: &[Node], key: &DeviceKey, by_id: Option<&str>) -> Option<FoundDevice> {
+    let known: Vec<FoundDevice> = nodes
+        .iter()
+        .filter_map(|node| node.describe(None).filter(|found| !found.bus.is_empty()).or_else(|| node.ask()))
+        .collect();
+    pick(&known, key, by_id).cloned()
+}
+
+fn pick<'a>(known: &'a [FoundDevice], key: &DeviceKey, by_id: Option<&str>) -> Option<&'a FoundDevice> {
+    let only = |is_meant: &dyn Fn(&&FoundDevice) -> bool| {
+        let mut meant = known.iter().filter(is_meant);
+        meant.next().filter(|_| meant.next().is_none())
+    };
+    only(&|found| found.key == *key).or_else(|| {
+        only(&|found| by_id.is_some() && found.serial.is_some() && found.by_id.as_deref() == by_id)
+    })
+}
+
 /// One function of a device can have several nodes, which sysfs counts.
 fn key(bus: &str, node: &str, order: Option<u32>) -> DeviceKey {
     let place = if bus.is_empty() { node } else { bus };
@@ -153,6 +173,38 @@ fn seems_to_give_pictures(node: &Path, order: Option<u32>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn found(node: &str, bus: &str, by_id: Option<&str>) -> FoundDevice {
+        FoundDevice {
+            key: key(bus, node, None),
+            name: "Webcam".to_owned(),
+            media: MediaType::Video,
+            node: node.to_owned(),
+            bus: bus.to_owned(),
+            by_path: None,
+            by_id: by_id.map(str::to_owned),
+            serial: by_id.map(str::to_owned),
+            formats: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_camera_is_found_by_its_place_then_by_its_serial_and_never_by_chance() {
+        let known = [
+            found("/dev/video4", "usb-1", None),
+            found("/dev/video5", "usb-2", Some("SN2")),
+            found("/dev/video6", "usb-3", Some("SN3")),
+            found("/dev/video7", "usb-4", Some("SN3")),
+        ];
+        let node = |place: &str, by_id| {
+            pick(&known, &DeviceKey(format!("camera:{place}")), by_id).map(|found| found.node.as_str())
+        };
+        assert_eq!(node("usb-1", None), Some("/dev/video4"));
+        assert_eq!(node("usb-1", Some("SN2")), Some("/dev/video4"));
+        assert_eq!(node("usb-9", Some("SN2")), Some("/dev/video5"));
+        assert_eq!(node("usb-9", Some("SN3")), None, "two have it");
+        assert_eq!(node("usb-9", None), None, "one without a serial number is no other");
+    }
 
     #[test]
     fn a_key_is_the_place_and_tells_nodes_of_one_place_apart() {

@@ -9,7 +9,7 @@ use std::thread::{Builder, Scope};
 
 use super::DeviceError;
 use crate::link::ProbeLine;
-use crate::session::device::FoundDevice;
+use crate::session::device::{DeviceKey, FoundDevice};
 
 /// What is asked for the microphones.
 const SOUND: &str = "the sound system";
@@ -30,6 +30,14 @@ pub fn search(tell: impl Fn(ProbeLine) + Sync) -> Result<(), DeviceError> {
     })?;
     tell(ProbeLine::Complete);
     Ok(())
+}
+
+/// Where a camera is by now: the one whose place gives it this `key`, else the one that the link `by_id` leads
+/// to. Nothing where that is not one alone.
+pub fn camera(key: &DeviceKey, by_id: Option<&str>) -> Option<FoundDevice> {
+    let nodes =
+        cameras::unasked().inspect_err(|error| tracing::warn!(%error, "cameras can't be listed")).ok()?;
+    cameras::find(&nodes, key, by_id)
 }
 
 fn ask<'scope>(
