@@ -190,6 +190,7 @@ fn faults(table: &Table<'_>) -> Result<Vec<FaultOrder>, ConfigError> {
         ("vanish", Fault::Vanish),
         ("flood", Fault::Flood),
         ("hang", Fault::Hang),
+        ("change", Fault::Change),
         ("slow", Fault::Slow),
         ("panic", Fault::Panic),
     ];

@@ -13,6 +13,8 @@ pub struct Packet {
     pub end: MonoTime,
     /// Frames, or samples (per channel), that it holds and that the device captured.
     pub units: u64,
+    /// Which encoding of its source it has: 0 for the first, one more each time the source's format changed.
+    pub revision: u32,
     /// The bytes that go into the file.
     pub payload: Payload,
 }

@@ -128,7 +128,7 @@ mod tests {
 
     fn packet(payload_bytes: usize) -> Packet {
         let at = MonoTime::default();
-        Packet { source: 0, timestamp: at, end: at, units: 1, payload: vec![0; payload_bytes] }
+        Packet { source: 0, timestamp: at, end: at, units: 1, revision: 0, payload: vec![0; payload_bytes] }
     }
 
     fn queue(packets_max: usize, bytes_max: usize) -> Queue {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::segment_number;
 use crate::clock::{Anchor, MonoTime, WallTime};
+use crate::matroska::Codec;
 use crate::session::device::{MediaType, TimestampSource};
 use crate::session::{Account, Gap, MediaFile, SourceAccount, SourceReceipt, SourceState};
 
@@ -23,6 +24,8 @@ struct Entry {
     end: Option<MonoTime>,
     /// When its device has last answered, with a frame or without.
     answered_at: Option<MonoTime>,
+    /// How its packets are encoded since its format changed, for each time that it did.
+    codecs: Vec<Codec>,
     /// The account is closed: a device that hung and comes back changes nothing any more.
     settled: bool,
 }
@@ -53,7 +56,14 @@ impl Ledger {
             let receipt = SourceReceipt::of(id, media, device);
             let (state, reason) = (SourceState::Starting, String::new());
             let account = SourceAccount { receipt, state, reason, durable_at: None };
-            Mutex::new(Entry { account, first: None, end: None, answered_at: None, settled: false })
+            Mutex::new(Entry {
+                account,
+                first: None,
+                end: None,
+                answered_at: None,
+                codecs: Vec::new(),
+                settled: false,
+            })
         };
         Self { anchor, sources: sources.into_iter().map(entry).collect(), rest: Mutex::default() }
     }
@@ -68,6 +78,19 @@ impl Ledger {
         let mut entry = self.entry(source);
         entry.account.receipt.format = format;
         entry.account.receipt.timestamp_source = Some(timestamps);
+    }
+
+    /// The packets of a source are encoded so from now on; tells the number of this revision.
+    pub fn changed(&self, source: usize, codec: Codec) -> u32 {
+        let codecs = &mut self.entry(source).codecs;
+        codecs.push(codec);
+        u32::try_from(codecs.len()).expect("formats change far less often than that")
+    }
+
+    /// How the packets of a source are encoded in a revision after the first.
+    pub fn codec(&self, source: usize, revision: u32) -> Option<Codec> {
+        let at = usize::try_from(revision).ok()?.checked_sub(1)?;
+        self.entry(source).codecs.get(at).cloned()
     }
 
     /// A device was opened anew.

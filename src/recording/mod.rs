@@ -2,6 +2,7 @@
 //! Must never wait for a device, and never call anything durable that a sync has not returned for.
 
 mod begin;
+mod formats;
 mod hash;
 mod ledger;
 mod mend;

@@ -123,7 +123,7 @@ mod tests {
 
     fn packet(at_ms: u64, payload_bytes: usize) -> Packet {
         let at = MonoTime::from_nanos(at_ms * 1_000_000);
-        Packet { source: 0, timestamp: at, end: at, units: 1, payload: vec![0; payload_bytes] }
+        Packet { source: 0, timestamp: at, end: at, units: 1, revision: 0, payload: vec![0; payload_bytes] }
     }
 
     fn drained(mut backlog: Backlog) -> Vec<u64> {

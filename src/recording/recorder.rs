@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::RecordError;
 use super::begin::{RecorderSettings, TrackSettings, create, gap_tags, make_dir, source_of, track_number};
+use super::formats::Formats;
 use super::ledger::Ledger;
 use super::outage::{Backlog, Holes, Trouble};
 use super::salvage::Salvages;
@@ -33,7 +34,7 @@ const FINISH_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Writes a session's packets, in the order in which they come.
 pub struct Recorder {
     settings: RecorderSettings,
-    tracks: Vec<TrackSettings>,
+    formats: Formats,
     ledger: Arc<Ledger>,
     /// The present file; `None` while the disk takes none.
     segment: Option<Segment>,
@@ -72,7 +73,7 @@ impl Recorder {
         let salvages = Salvages::new(settings.clone(), &tracks, Arc::clone(&ledger));
         Ok(Self {
             settings,
-            tracks,
+            formats: Formats::new(tracks),
             ledger,
             segment: Some(segment),
             backlog: Backlog::default(),
@@ -188,6 +189,9 @@ impl Recorder {
     }
 
     fn append(&mut self, packet: Packet) -> Result<(), RecordError> {
+        if self.segment.is_some() && !self.formats.fits(&packet) {
+            return self.change_format(packet);
+        }
         let Some(segment) = &mut self.segment else {
             if let Some(packet) = self.backlog.push(packet) {
                 self.lose(&packet);
@@ -207,11 +211,37 @@ impl Recorder {
                 self.last.insert(source, (timestamp, end));
                 Ok(())
             }
-            Err((error @ RecordError::Io { .. }, packet)) => self.fail_over(error, Some(packet)),
-            Err((error, packet)) => {
-                self.lose(&packet);
-                Err(error)
+            Err(refused) => match *refused {
+                (error @ RecordError::Io { .. }, packet) => self.fail_over(error, Some(packet)),
+                (error, packet) => {
+                    self.lose(&packet);
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    /// A source has another format: a file has one for each track, so the next file begins with `packet`.
+    fn change_format(&mut self, packet: Packet) -> Result<(), RecordError> {
+        self.formats.follow(&packet, &self.ledger);
+        self.backlog.push_front(std::iter::once(packet));
+        if let Some(full) = self.segment.take() {
+            self.close(full);
+        }
+        self.go_on(SystemClock.now())
+    }
+
+    /// Finishes a file that others follow; one that can't be finished is given up.
+    fn close(&mut self, full: Segment) {
+        tracing::info!(file = %full.path().display(), "segment closed");
+        self.full_until = self.last.values().map(|(timestamp, _)| *timestamp).max();
+        let bytes = full.bytes();
+        match full.finish(&gap_tags(&self.ledger)) {
+            Ok(file) => {
+                self.bytes_before += bytes;
+                self.ledger.file(file);
             }
+            Err(abandoned) => self.give_up(*abandoned),
         }
     }
 
@@ -290,7 +320,7 @@ impl Recorder {
     }
 
     fn create(&self, number: u32, zero: MonoTime) -> Result<Segment, RecordError> {
-        create(&self.settings, &self.tracks, &self.ledger, zero, number, self.bytes_before)
+        create(&self.settings, self.formats.tracks(), &self.ledger, zero, number, self.bytes_before)
     }
 
     /// A stop that was heard of late: what was written since it was asked for is taken out again.
@@ -327,37 +357,33 @@ impl Recorder {
     fn rotate(&mut self, next: MonoTime) -> Result<(), RecordError> {
         let Some(full) = self.segment.take() else { return Ok(()) };
         let (before, zero) = (self.bytes_before, next - SLACK);
+        // A file that can't be finished has fewer bytes that count: then this one is begun anew.
         self.bytes_before += full.bytes();
-        let fresh = match self.create(self.number + 1, zero) {
-            Ok(fresh) => fresh,
+        let fresh = self.create(self.number + 1, zero);
+        self.bytes_before = before;
+        match fresh {
+            Ok(fresh) => {
+                self.close(full);
+                if self.backlog.is_empty() && self.trouble.is_none() {
+                    (self.segment, self.zero) = (Some(fresh), zero);
+                    self.number += 1;
+                    return Ok(());
+                }
+                // What the file before lacks is older than this one's zero.
+                fresh.remove();
+                self.go_on(SystemClock.now())
+            }
+            // The present file still takes packets.
+            Err(error) if error.is_full() => {
+                self.segment = Some(full);
+                Err(error)
+            }
             Err(error) => {
-                // The present file still takes packets.
-                self.bytes_before = before;
                 self.segment = Some(full);
                 self.rotate_from = next + ROTATE_AGAIN_AFTER;
-                if error.is_full() {
-                    return Err(error);
-                }
                 tracing::warn!(error = %chain(&error), "no new file can be begun: the present one goes on");
                 self.ledger.warn(chain(&error));
-                return Ok(());
-            }
-        };
-        tracing::info!(file = %full.path().display(), "segment closed");
-        self.full_until = self.last.values().map(|(timestamp, _)| *timestamp).max();
-        match full.finish(&gap_tags(&self.ledger)) {
-            Ok(file) => {
-                self.ledger.file(file);
-                (self.segment, self.zero) = (Some(fresh), zero);
-                self.number += 1;
                 Ok(())
-            }
-            Err(abandoned) => {
-                // What it lacks is older than the new file's zero.
-                fresh.remove();
-                self.bytes_before = before;
-                self.give_up(*abandoned);
-                self.go_on(SystemClock.now())
             }
         }
     }

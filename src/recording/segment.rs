@@ -165,9 +165,9 @@ impl Segment {
         timestamp: matroska::Timestamp,
         end: matroska::Timestamp,
         packet: Packet,
-    ) -> Result<(), (RecordError, Packet)> {
+    ) -> Result<(), Box<(RecordError, Packet)>> {
         if let Err(error) = self.append_packet(track, timestamp, &packet) {
-            return Err((error, packet));
+            return Err(Box::new((error, packet)));
         }
         let (first, last) = self.media.unwrap_or((timestamp, end));
         self.media = Some((first.min(timestamp), last.max(end)));

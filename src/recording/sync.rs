@@ -256,7 +256,7 @@ mod tests {
 
     fn packet(units: u64, payload_bytes: usize) -> Packet {
         let at = MonoTime::default();
-        Packet { source: 0, timestamp: at, end: at, units, payload: vec![0; payload_bytes] }
+        Packet { source: 0, timestamp: at, end: at, units, revision: 0, payload: vec![0; payload_bytes] }
     }
 
     #[test]

@@ -112,6 +112,8 @@ pub enum Fault {
     Fail,
     /// The device is gone (ENODEV), also for those who open it anew.
     Vanish,
+    /// As `vanish`, and then it delivers pictures or sound of half the size or rate.
+    Change,
     /// Frames come as fast as they are taken.
     Flood,
     /// A call into the device never returns.

@@ -7,7 +7,7 @@ use shutterd::api::proto::SessionEvent;
 use tonic::Code;
 
 use crate::agent::{Agent, refusal, session, until, worker_state};
-use crate::media::check;
+use crate::media::{check, finds_nothing_wrong};
 use crate::site::{Site, camera, faulty_camera, faulty_microphone, microphone};
 
 fn is(wanted: &'static str) -> impl Fn(&SessionEvent) -> bool {
@@ -154,6 +154,69 @@ async fn what_a_program_writes_into_a_pipe_is_in_the_file_byte_for_byte() {
         fed == self::fed(&["-i", &receipt.files[0].path], "copy"),
         "the pictures are those that were fed"
     );
+}
+
+/// The sizes of the pictures of a file, as ffprobe reads them from the pictures and not from the header.
+fn sizes(path: &str) -> Vec<String> {
+    let args =
+        ["-v", "error", "-select_streams", "v:0", "-show_entries", "frame=width,height", "-of", "csv=p=0"];
+    let output = finds_nothing_wrong("ffprobe", &args, Path::new(path));
+    let mut sizes: Vec<String> = String::from_utf8_lossy(&output).lines().map(str::to_owned).collect();
+    sizes.dedup();
+    sizes
+}
+
+#[tokio::test]
+async fn a_device_that_comes_back_in_another_format_goes_on_in_a_new_file() {
+    let change = |at_frame: u64| format!("{{ at_frame = {at_frame}, frames = 5, fault = \"change\" }}");
+    let devices = [faulty_camera("cam", &change(40)), faulty_microphone("mic", &change(250))];
+    let agent = Agent::serve(&Site::new("", &devices)).await;
+    agent.start(session("s", &["cam", "mic"])).await.expect("it starts");
+    agent.recorded("s", 90, 48_000 * 3).await;
+    let receipt = agent.stop("s").await.expect("it stops").receipt.expect("its receipt");
+    assert_eq!(receipt.end_reason, "stop_requested");
+    let found: Vec<_> = receipt.files.iter().map(|file| sizes(&file.path)).collect();
+    assert_eq!(found, [["320,180"], ["160,90"], ["160,90"]], "{receipt:?}");
+    for source in &receipt.sources {
+        assert_eq!((source.lost, source.dropped, source.restarts), (0, 0, 1), "{source:?}");
+        let reasons: Vec<_> = source.gaps.iter().map(|gap| gap.reason.as_str()).collect();
+        assert_eq!(reasons, ["lost"], "{source:?}");
+    }
+    assert_eq!(receipt.sources[0].format, "MJPG 160x90 at 30.00/s");
+    assert!(receipt.sources[1].format.contains("24000 Hz"), "{receipt:?}");
+    check(&agent.site, &receipt);
+}
+
+#[tokio::test]
+async fn a_program_that_writes_pictures_of_another_size_begins_a_new_file() {
+    let site = Site::unshared("", &[]);
+    let fifo = site.dir().join("camera.mjpeg");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).expect("a pipe");
+    let path = fifo.display();
+    let device =
+        format!("[[devices]]\nid = \"program\"\nkind = \"pipe\"\nmedia = \"video\"\npath = \"{path}\"\n");
+    let config = site.dir().join("flow.toml");
+    let text = std::fs::read_to_string(&config).expect("the config");
+    std::fs::write(&config, text + &device).expect("the config can be changed");
+    let agent = Agent::serve(&std::sync::Arc::new(site)).await;
+    let pictures = |size: &str| {
+        fed(&["-f", "lavfi", "-i", &format!("testsrc2=size={size}:rate=20:duration=1")], "mjpeg")
+    };
+    let both = [pictures("320x240"), pictures("160x120")].concat();
+    let writer = {
+        let both = both.clone();
+        tokio::task::spawn_blocking(move || std::fs::write(fifo, both))
+    };
+    agent.start(session("s", &["program"])).await.expect("it starts");
+    writer.await.expect("the writer ran").expect("the pipe takes everything");
+    agent.recorded("s", 40, 0).await;
+    let receipt = agent.stop("s").await.expect("it stops").receipt.expect("its receipt");
+    let found: Vec<_> = receipt.files.iter().map(|file| sizes(&file.path)).collect();
+    assert_eq!(found, [["320,240"], ["160,120"]], "{receipt:?}");
+    assert_eq!((receipt.sources[0].captured, receipt.sources[0].written), (40, 40));
+    check(&agent.site, &receipt);
+    let kept: Vec<u8> = receipt.files.iter().flat_map(|file| fed(&["-i", &file.path], "copy")).collect();
+    assert!(kept == both, "the pictures are those that were fed");
 }
 
 #[tokio::test]

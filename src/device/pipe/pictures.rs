@@ -107,6 +107,16 @@ impl Pictures {
         }
     }
 
+    /// The first picture has the size that was asked for.
+    fn check_size(&self) -> Result<(), DeviceError> {
+        let (width, height) = self.dimensions()?;
+        if (width, height) == (self.format.width, self.format.height) {
+            return Ok(());
+        }
+        let wanted = format!("{}x{}", self.format.width, self.format.height);
+        Err(self.refused(&wanted, &format!("{width}x{height}")))
+    }
+
     /// Size of the present picture.
     fn dimensions(&self) -> Result<(u32, u32), DeviceError> {
         jpeg::dimensions(self.splitter.picture())
@@ -144,15 +154,15 @@ impl Device for Pictures {
                 Err(Lack::Time) => return Ok(None),
                 Err(Lack::End) => return Err(self.inlet.ended()),
             }
-            let (width, height) = self.dimensions()?;
-            if (width, height) != (self.format.width, self.format.height) {
-                let wanted = format!("{}x{}", self.format.width, self.format.height);
-                return Err(self.refused(&wanted, &format!("{width}x{height} from now on")));
+            // What comes later is kept, whatever its size: it was captured.
+            if self.last == MonoTime::default() {
+                self.check_size()?;
             }
         }
         let timestamp = self.arrival.max(self.last + DISTANCE_MIN);
         self.last = timestamp;
-        let body = Body::Picture { bytes: self.splitter.picture(), corrupt: false };
+        let bytes = self.splitter.picture();
+        let body = Body::Picture { bytes, corrupt: jpeg::dimensions(bytes).is_none() };
         Ok(Some(Frame { timestamp, sequence: None, body }))
     }
 

@@ -39,6 +39,12 @@ impl Faults {
         if self.orders.is_empty() { None } else { time_lines().get(&self.key).copied() }
     }
 
+    /// Whether an order to change the format was carried out before frame `number`.
+    pub(super) fn has_changed_before(&self, number: u64) -> bool {
+        let ends = |order: &FaultOrder| order.at_frame.saturating_add(order.frames);
+        self.orders.iter().any(|order| order.fault == Fault::Change && ends(order) <= number)
+    }
+
     /// When the device begins: `now`, or when it was started first if it has orders.
     pub(super) fn begin(&self, now: MonoTime) -> MonoTime {
         if self.orders.is_empty() {

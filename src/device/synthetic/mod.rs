@@ -59,13 +59,29 @@ pub fn open(spec: &DeviceSpec, wake: &Wake) -> Result<Box<dyn Device>, DeviceErr
         number: 0,
         backlog: None,
     };
-    let now = SystemClock.now();
-    if let Some(begin) = device.faults.begun()
-        && let Some((Fault::Vanish, _)) = device.faults.at(device.due_at(begin, now))
-    {
+    let Some(begin) = device.faults.begun() else { return Ok(Box::new(device)) };
+    let due = device.due_at(begin, SystemClock.now());
+    if let Some((Fault::Vanish | Fault::Change, _)) = device.faults.at(due) {
         return Err(device.missing());
     }
-    Ok(Box::new(device))
+    let source =
+        if device.faults.has_changed_before(due) { halved(spec, device.format())? } else { device.source };
+    Ok(Box::new(Synthetic { source, ..device }))
+}
+
+/// What a device delivers after an order to change its format.
+fn halved(spec: &DeviceSpec, format: Format) -> Result<Source, DeviceError> {
+    let mut spec = spec.clone();
+    match format {
+        Format::Video(video) => {
+            (spec.wish.width, spec.wish.height) = (Some(video.width / 2), Some(video.height / 2));
+            Ok(Source::Picture(Box::new(TestPicture::new(&spec)?)))
+        }
+        Format::Audio(audio) => {
+            spec.wish.sample_rate = Some(audio.sample_rate / 2);
+            Ok(Source::Tone(Tone::new(&spec)?))
+        }
+    }
 }
 
 struct Synthetic {
@@ -130,7 +146,7 @@ impl Device for Synthetic {
                 self.go_on_with(self.number + 1);
                 return Err(self.failed("reading a frame"));
             }
-            Some(Fault::Vanish) => return Err(self.missing()),
+            Some(Fault::Vanish | Fault::Change) => return Err(self.missing()),
             Some(Fault::Hang) => hang(),
             Some(Fault::Panic) => panic!("a fault was ordered"),
             Some(Fault::Flood) => {

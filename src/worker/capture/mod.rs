@@ -106,10 +106,11 @@ impl Context {
             }
             track.lost();
             self.degrade(&chain(&error));
-            match self.reopen(&track) {
+            match self.reopen(&mut track) {
                 Some(reopened) => {
                     track.reopened();
                     device = reopened;
+                    self.ledger.opened(self.source, device.format().to_string(), device.timestamp_source());
                 }
                 None => break,
             }
@@ -191,8 +192,8 @@ impl Context {
         }
     }
 
-    /// Opens the lost device anew until it is back with the same format, or the stop comes.
-    fn reopen(&self, track: &Track) -> Option<Box<dyn Device>> {
+    /// Opens the lost device anew until it is back, or the stop comes.
+    fn reopen(&self, track: &mut Track) -> Option<Box<dyn Device>> {
         loop {
             let until = SystemClock.now() + REOPEN_AFTER;
             while self.stop.get().is_none() && SystemClock.now() < until {
@@ -202,12 +203,16 @@ impl Context {
                 return None;
             }
             match self.open() {
-                Ok(device) if device.format() == track.format() => {
-                    self.ledger.restarted(self.source);
-                    return Some(device);
-                }
                 Ok(device) => {
-                    self.degrade(&format!("the device came back with another format: {}", device.format()));
+                    let is_same = device.format() == track.format();
+                    let changed = if is_same { Ok(()) } else { track.change_format(self, device.format()) };
+                    match changed {
+                        Ok(()) => {
+                            self.ledger.restarted(self.source);
+                            return Some(device);
+                        }
+                        Err(error) => self.degrade(&chain(&error)),
+                    }
                     if close(device) == Closing::Hangs {
                         return None;
                     }

@@ -6,20 +6,21 @@ use super::Context;
 use super::track::push;
 use crate::clock::MonoTime;
 use crate::codec::{CodecError, jpeg};
-use crate::media::{PixelFormat, VideoFormat};
+use crate::media::{Packet, PixelFormat, VideoFormat};
 
 pub(super) struct Pictures {
     interval: Duration,
     encoder: Option<jpeg::Encoder>,
+    revision: u32,
 }
 
 impl Pictures {
-    pub(super) fn new(format: VideoFormat, quality: u8) -> Result<Self, CodecError> {
+    pub(super) fn new(format: VideoFormat, quality: u8, revision: u32) -> Result<Self, CodecError> {
         let encoder = match format.pixel {
             PixelFormat::Mjpeg => None,
             _ => Some(jpeg::Encoder::new(format, quality)?),
         };
-        Ok(Self { interval: Duration::from_nanos(format.interval_ns), encoder })
+        Ok(Self { interval: Duration::from_nanos(format.interval_ns), encoder, revision })
     }
 
     /// Takes one picture in. One that can't be encoded is counted as lost and damaged.
@@ -47,6 +48,9 @@ impl Pictures {
                 }
             },
         };
-        push(context, timestamp, end, 1, payload);
+        push(
+            context,
+            Packet { source: context.source, timestamp, end, units: 1, revision: self.revision, payload },
+        );
     }
 }

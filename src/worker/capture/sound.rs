@@ -9,7 +9,7 @@ use crate::clock::MonoTime;
 use crate::codec::{CodecError, flac, pcm};
 use crate::link::Sound;
 use crate::matroska::{self, Codec};
-use crate::media::AudioFormat;
+use crate::media::{AudioFormat, Packet};
 use crate::session::GapReason;
 
 /// Samples (per channel) of a block: 43 ms at 48 kHz.
@@ -23,6 +23,7 @@ const FOLLOW: f64 = 0.05;
 
 pub(super) struct Sounds {
     format: AudioFormat,
+    revision: u32,
     encoder: Encoder,
     /// Interleaved samples of the block that isn't full yet.
     block: Vec<i32>,
@@ -39,13 +40,31 @@ enum Encoder {
 }
 
 impl Sounds {
-    pub(super) fn new(format: AudioFormat, sound: Sound) -> Result<Self, CodecError> {
+    pub(super) fn new(format: AudioFormat, sound: Sound, revision: u32) -> Result<Self, CodecError> {
         let encoder = match sound {
             Sound::Flac => Encoder::Flac(Box::new(flac::Encoder::new(format, BLOCK_SAMPLES)?)),
             Sound::Pcm => Encoder::Pcm,
         };
         let block = Vec::with_capacity(BLOCK_SAMPLES * usize::from(format.channels));
-        Ok(Self { format, encoder, block, block_filled: 0, block_start: MonoTime::default(), next: None })
+        Ok(Self {
+            format,
+            revision,
+            encoder,
+            block,
+            block_filled: 0,
+            block_start: MonoTime::default(),
+            next: None,
+        })
+    }
+
+    /// Nothing was taken in yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.next.is_none()
+    }
+
+    /// Samples (per channel) of this length of time.
+    pub(super) fn samples_in(&self, length: Duration) -> u64 {
+        self.format.samples_in(length)
     }
 
     pub(super) fn codec(&self) -> Codec {
@@ -102,7 +121,10 @@ impl Sounds {
             Encoder::Flac(encoder) => encoder.encode(&self.block),
         };
         match payload {
-            Ok(payload) => push(context, self.block_start, end, units, payload),
+            Ok(payload) => {
+                let (source, timestamp, revision) = (context.source, self.block_start, self.revision);
+                push(context, Packet { source, timestamp, end, units, revision, payload });
+            }
             Err(error) => {
                 tracing::error!(%error, "sound can't be encoded");
                 context.ledger.lost(context.source, units);

@@ -6,10 +6,12 @@ use super::Context;
 use super::picture::Pictures;
 use super::sound::Sounds;
 use crate::clock::{Clock, MonoTime, SystemClock};
+use crate::codec::jpeg;
 use crate::device::{Device, DeviceError};
 use crate::matroska::Codec;
-use crate::media::{Body, Format, Frame, Packet, Payload, Pushed};
+use crate::media::{Body, Format, Frame, Packet, PixelFormat, Pushed, VideoFormat};
 use crate::session::GapReason;
+use crate::telemetry::chain;
 
 use super::super::event::Event;
 
@@ -17,6 +19,8 @@ use super::super::event::Event;
 pub(super) struct Track {
     format: Format,
     codec: Codec,
+    /// Which of the source's encodings that is.
+    revision: u32,
     kind: Kind,
     last_arrival: Option<MonoTime>,
     last_timestamp: Option<MonoTime>,
@@ -48,30 +52,13 @@ impl Track {
     /// A track for what `device` delivers.
     pub(super) fn new(context: &Context, device: &dyn Device) -> Result<Self, DeviceError> {
         let format = device.format();
-        let refused = |error: &dyn std::error::Error| DeviceError::Format {
-            device: context.settings.device.label.clone(),
-            wanted: super::chain(error),
-            offered: format.to_string(),
-        };
-        let (kind, codec) = match format {
-            Format::Video(video) => {
-                let pictures = Pictures::new(video, context.jpeg_quality).map_err(|error| refused(&error))?;
-                (
-                    Kind::Pictures(pictures),
-                    Codec::Mjpeg { width: video.width, height: video.height, frame_ns: None },
-                )
-            }
-            Format::Audio(audio) => {
-                let sounds = Sounds::new(audio, context.sound).map_err(|error| refused(&error))?;
-                let codec = sounds.codec();
-                (Kind::Sounds(sounds), codec)
-            }
-        };
+        let (kind, codec) = encoding(context, format, 0)?;
         let observed_ns = format.interval().as_secs_f64() * 1e9;
         let (last_arrival, last_timestamp, last_sequence) = (None, None, None);
         Ok(Self {
             format,
             codec,
+            revision: 0,
             kind,
             last_arrival,
             last_timestamp,
@@ -81,6 +68,23 @@ impl Track {
             lost: false,
             end: None,
         })
+    }
+
+    /// The device was opened anew and delivers another format, which the next file begins with, unless that
+    /// makes no difference to a file.
+    pub(super) fn change_format(&mut self, context: &Context, format: Format) -> Result<(), DeviceError> {
+        let (_, codec) = encoding(context, format, self.revision)?;
+        let is_other = codec != self.codec;
+        self.flush(context);
+        if is_other {
+            self.revision = context.ledger.changed(context.source, codec.clone());
+        }
+        let (kind, codec) = encoding(context, format, self.revision)?;
+        (self.format, self.codec, self.kind) = (format, codec, kind);
+        let device = &context.settings.device.label;
+        tracing::warn!(%device, %format, "the source has another format");
+        context.ledger.warn(format!("{device} has another format since: {format}"));
+        Ok(())
     }
 
     pub(super) fn format(&self) -> Format {
@@ -116,6 +120,11 @@ impl Track {
         if matches!(&frame.body, Body::Picture { bytes: [], .. } | Body::Sound([])) {
             return false;
         }
+        if let Some(format) = self.other_size(frame)
+            && let Err(error) = self.change_format(context, format)
+        {
+            tracing::warn!(error = %chain(&error), "pictures of another size are kept as they are");
+        }
         let now = SystemClock.now();
         let missed = self.missed(frame.sequence);
         // A driver whose stamps run backwards must not turn the file's time around.
@@ -138,7 +147,12 @@ impl Track {
                 pictures.take(context, timestamp, bytes, *corrupt);
                 false
             }
-            (Kind::Sounds(sounds), Body::Sound(samples)) => sounds.take(context, timestamp, samples, reason),
+            (Kind::Sounds(sounds), Body::Sound(samples)) => {
+                if let Some(end) = self.end.filter(|_| sounds.is_new()) {
+                    context.gap(end, timestamp, sounds.samples_in(timestamp.since(end)), reason);
+                }
+                sounds.take(context, timestamp, samples, reason)
+            }
             _ => unreachable!("a device delivers what its format says"),
         };
         self.end = Some(timestamp + self.format.interval());
@@ -146,6 +160,24 @@ impl Track {
             context.tell(Event::FirstFrame(context.source, timestamp));
         }
         reached_stop
+    }
+
+    /// The format of a whole compressed picture that has another size than those before it.
+    fn other_size(&self, frame: &Frame<'_>) -> Option<Format> {
+        let (Format::Video(format), Body::Picture { bytes, corrupt: false }) = (self.format, &frame.body)
+        else {
+            return None;
+        };
+        if format.pixel != PixelFormat::Mjpeg {
+            return None;
+        }
+        let (width, height) = jpeg::dimensions(bytes)?;
+        let is_other = (width, height) != (format.width, format.height);
+        (is_other && jpeg::length(bytes).is_some()).then_some(Format::Video(VideoFormat {
+            width,
+            height,
+            ..format
+        }))
     }
 
     /// The device is gone.
@@ -197,9 +229,29 @@ impl Track {
     }
 }
 
+/// How frames of this format are encoded.
+fn encoding(context: &Context, format: Format, revision: u32) -> Result<(Kind, Codec), DeviceError> {
+    let refused = |error: &dyn std::error::Error| DeviceError::Format {
+        device: context.settings.device.label.clone(),
+        wanted: chain(error),
+        offered: format.to_string(),
+    };
+    match format {
+        Format::Video(video) => {
+            let pictures = Pictures::new(video, context.jpeg_quality, revision);
+            let codec = Codec::Mjpeg { width: video.width, height: video.height, frame_ns: None };
+            Ok((Kind::Pictures(pictures.map_err(|error| refused(&error))?), codec))
+        }
+        Format::Audio(audio) => {
+            let sounds = Sounds::new(audio, context.sound, revision).map_err(|error| refused(&error))?;
+            let codec = sounds.codec();
+            Ok((Kind::Sounds(sounds), codec))
+        }
+    }
+}
+
 /// Puts a packet into the queue, or counts what it held as dropped or lost.
-pub(super) fn push(context: &Context, timestamp: MonoTime, end: MonoTime, units: u64, payload: Payload) {
-    let packet = Packet { source: context.source, timestamp, end, units, payload };
+pub(super) fn push(context: &Context, packet: Packet) {
     match context.queue.push(packet) {
         Pushed::Taken => {}
         // The session is at its end: it was captured, and came too late for the file.
