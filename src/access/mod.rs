@@ -1,6 +1,7 @@
 //! Who may call, and what: tokens with roles over TCP, the peer's uid over the Unix socket, one table of
 //! calls for gRPC and HTTP, how often, and over how many connections. Must never log, show or keep a token itself.
 
+mod audit;
 mod operator_token;
 mod peer;
 mod places;
@@ -10,6 +11,7 @@ mod role;
 mod token_file;
 mod tokens;
 
+pub use audit::{AUDIT_TARGET, Audit, AuditedSession, Way};
 pub use operator_token::OperatorToken;
 pub use peer::PeerRule;
 pub use places::{Place, Places, Visitor};

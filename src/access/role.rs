@@ -128,7 +128,12 @@ impl Caller {
     /// A process of this host on the Unix socket.
     pub fn of_peer(uid: u32) -> Self {
         let identity = *blake3::hash(&uid.to_be_bytes()).as_bytes();
-        Self { name: format!("uid {uid}"), role: Role::Operator, user: None, identity }
+        Self { name: Self::name_of(uid), role: Role::Operator, user: None, identity }
+    }
+
+    /// What a process of this user is called.
+    pub(super) fn name_of(uid: u32) -> String {
+        format!("uid {uid}")
     }
 
     /// Whether it may make this call at all. What holds for the whole host is for nobody who is held to

@@ -46,7 +46,8 @@ where
     }
 }
 
-fn explain(response: http::Response<Body>) -> http::Response<Body> {
+/// The answer, with a reason if it is a refusal that has none.
+pub(super) fn explain(response: http::Response<Body>) -> http::Response<Body> {
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() != Code::Ok && status.details().is_empty() => {
             reasoned(&status).into_http()

@@ -33,6 +33,7 @@ struct Readable {
 pub(super) async fn read(
     service: &Service,
     id: SessionId,
+    reader: String,
     request: ReadMediaRequest,
 ) -> Result<ReceiverStream<Result<ReadMediaResponse, Status>>, Status> {
     let (view, reading) = service.handle.read(id.clone()).await.map_err(status)?;
@@ -60,7 +61,12 @@ pub(super) async fn read(
     let service = service.clone();
     let tasks = service.tasks.clone();
     tasks.spawn(async move {
-        if let Err(error) = stream_files(&service, &id, &request, at, &pieces).await {
+        let mut bytes = 0;
+        let streamed = stream_files(&service, &id, &request, at, &pieces, &mut bytes).await;
+        let error = streamed.as_ref().err().map(Status::message);
+        let left = pieces.is_closed();
+        tracing::info!(session = %id, caller = reader, bytes, error, left, "media read");
+        if let Err(error) = streamed {
             // The client sees why, or has gone away.
             let _ = pieces.send(Err(error)).await;
         }
@@ -76,6 +82,7 @@ async fn stream_files(
     request: &ReadMediaRequest,
     mut at: usize,
     pieces: &Pieces,
+    bytes: &mut u64,
 ) -> Result<(), Status> {
     let mut changes = service.handle.changes();
     let mut offset = request.offset;
@@ -95,6 +102,7 @@ async fn stream_files(
                 return Ok(());
             }
             offset += length;
+            *bytes += length;
         }
         if file.complete && request.follow && at + 1 < files.len() {
             (at, offset) = (at + 1, 0);

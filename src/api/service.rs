@@ -12,7 +12,7 @@ use super::convert::{
     health_to_proto, progress_to_proto, receipt_to_proto, session_from_proto, session_to_proto,
 };
 use super::deadline::Deadline;
-use super::guard::caller_of;
+use super::guard::{audited, caller_of};
 use super::status::{invalid, invalid_id, status, unreadable};
 use super::{media, proto, streams};
 use crate::clock::WallTime;
@@ -64,10 +64,13 @@ impl proto::capture_agent_server::CaptureAgent for Service {
         request: Request<proto::StartSessionRequest>,
     ) -> Answer<proto::StartSessionResponse> {
         let deadline = Deadline::of(request.metadata());
-        let this = self.within(&request);
+        let (this, audited) = (self.within(&request), audited(&request));
         let request = request.into_inner();
         let session =
             request.session.ok_or_else(|| invalid("session", "the session is missing: send one"))?;
+        if let Ok(id) = session.id.parse() {
+            audited.is(&id);
+        }
         let object = session_from_proto(session).map_err(|error| unreadable(&error))?;
         let spec = SessionSpec::from_json(object.into()).map_err(|error| status(error.into()))?;
         let options = start_options(request.options.unwrap_or_default())?;
@@ -80,9 +83,10 @@ impl proto::capture_agent_server::CaptureAgent for Service {
         request: Request<proto::StopSessionRequest>,
     ) -> Answer<proto::StopSessionResponse> {
         let deadline = Deadline::of(request.metadata());
-        let this = self.within(&request);
+        let (this, audited) = (self.within(&request), audited(&request));
         let request = request.into_inner();
         let id = parse_id(&request.session_id)?;
+        audited.is(&id);
         let stopped = deadline.bound(this.handle.stop(id, stop_request(&request)?)).await?;
         Ok(Response::new(proto::StopSessionResponse {
             session: Some(session_to_proto(&stopped.view.object)),
@@ -211,10 +215,12 @@ impl proto::capture_agent_server::CaptureAgent for Service {
     type ReadMediaStream = ReceiverStream<Result<proto::ReadMediaResponse, Status>>;
 
     async fn read_media(&self, request: Request<proto::ReadMediaRequest>) -> Answer<Self::ReadMediaStream> {
-        let this = self.within(&request);
+        let (this, audited) = (self.within(&request), audited(&request));
+        let reader = caller_of(&request).name;
         let request = request.into_inner();
         let id = parse_id(&request.session_id)?;
-        media::read(&this, id, request).await.map(Response::new)
+        audited.is(&id);
+        media::read(&this, id, reader, request).await.map(Response::new)
     }
 
     async fn drain(&self, _: Request<proto::DrainRequest>) -> Answer<proto::DrainResponse> {

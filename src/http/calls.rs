@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::answer::{Problem, json, tell_quota};
 use super::health;
-use crate::access::{Call, Caller, Quota, Quotas, Tokens, Visitor, bearer};
+use crate::access::{Audit, Call, Caller, Quota, Quotas, Tokens, Visitor, Way, bearer};
 use crate::clock::{Clock, SystemClock};
 use crate::session::SessionId;
 use crate::session::machine::StopMode;
@@ -53,24 +53,40 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
 }
 
 async fn get_session(State(desk): State<Arc<Desk>>, id: IdPath, request: Request) -> Response {
-    match desk.admit(&request) {
-        Ok((caller, quota)) => answer(desk.get(&caller, id, request).await, Some(&quota)),
+    match desk.admit(&request, None) {
+        Ok((caller, quota)) => answer(desk.get(&caller, session_of(id), request).await, Some(&quota)),
         Err((problem, quota)) => answer(Err(problem), quota.as_ref()),
     }
 }
 
 async fn stop_session(State(desk): State<Arc<Desk>>, id: IdPath, request: Request) -> Response {
-    match desk.admit(&request) {
+    let mut audit = Audit::begin(Call::StopSession, Way::Http);
+    let id = session_of(id);
+    if let (Some(audit), Some(id)) = (&audit, &id) {
+        audit.session().is(id);
+    }
+    let answer = match desk.admit(&request, audit.as_mut()) {
         Ok((caller, quota)) => answer(desk.stop(&caller, id, request).await, Some(&quota)),
         Err((problem, quota)) => answer(Err(problem), quota.as_ref()),
+    };
+    if let Some(audit) = audit {
+        audit.end(answer.status().as_str(), None);
     }
+    answer
 }
 
 impl Desk {
     /// Who calls, and what its bucket holds after this call; or why not, and what it holds then.
-    fn admit(&self, request: &Request) -> Result<(Caller, Quota), (Problem, Option<Quota>)> {
+    fn admit(
+        &self,
+        request: &Request,
+        audit: Option<&mut Audit>,
+    ) -> Result<(Caller, Quota), (Problem, Option<Quota>)> {
         let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let caller = self.tokens.caller(bearer(header)).map_err(|denial| (denial.into(), None))?;
+        if let Some(audit) = audit {
+            audit.called_by(&caller);
+        }
         if let Some(visitor) = request.extensions().get::<Visitor>() {
             visitor.know();
         }
@@ -86,7 +102,7 @@ impl Desk {
     async fn get(
         &self,
         caller: &Caller,
-        id: IdPath,
+        id: Option<SessionId>,
         request: Request,
     ) -> Result<Map<String, Value>, Problem> {
         let id = permitted(caller, Call::GetSession, id)?;
@@ -98,7 +114,7 @@ impl Desk {
     async fn stop(
         &self,
         caller: &Caller,
-        id: IdPath,
+        id: Option<SessionId>,
         request: Request,
     ) -> Result<Map<String, Value>, Problem> {
         let id = permitted(caller, Call::StopSession, id)?;
@@ -114,10 +130,14 @@ impl Desk {
     }
 }
 
+/// The session that the path names, if there can be one.
+fn session_of(id: IdPath) -> Option<SessionId> {
+    id.ok().and_then(|Path(id)| id.parse().ok())
+}
+
 /// The id, if there may be a session for this caller. Who may not act on any is told what holds for an
 /// unknown one.
-fn permitted(caller: &Caller, call: Call, id: IdPath) -> Result<SessionId, Problem> {
-    let id: Option<SessionId> = id.ok().and_then(|Path(id)| id.parse().ok());
+fn permitted(caller: &Caller, call: Call, id: Option<SessionId>) -> Result<SessionId, Problem> {
     id.filter(|_| caller.may(call)).ok_or_else(Problem::not_found)
 }
 

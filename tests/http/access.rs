@@ -24,6 +24,9 @@ use crate::agent::{Agent, PATIENCE, drain, eventually, patient, refusal, session
 use crate::client::{Door, call};
 use crate::site::{Site, camera, microphone};
 
+#[path = "audit.rs"]
+mod audit;
+
 /// Every gRPC call and the least role for it.
 const GRPC: [(&str, Role); 13] = [
     ("GetSession", Role::Viewer),
