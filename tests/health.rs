@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use shutterd::session::SourceState;
 use shutterd::session::health::{
     CaptureStage, DiskVitals, HealthLimits, Level, SessionVitals, SourceVitals, Subject, Vitals, evaluate,
 };
+use shutterd::session::{SessionId, SourceState};
 
 const S: Duration = Duration::from_secs(1);
 
@@ -111,6 +111,9 @@ fn each_thing_that_is_wrong_has_its_level_subject_and_reason() {
         let found = &health.findings[0];
         assert_eq!((found.level, found.subject), (level, subject), "{health:?}");
         assert!(found.message.contains(word), "{found:?}");
+        let of_session = matches!(subject, Subject::Source | Subject::Worker | Subject::Device);
+        let of_session = of_session || word == "receipt";
+        assert_eq!(found.session.as_ref().map(SessionId::as_str), of_session.then_some("one"), "{found:?}");
         assert_eq!(health.is_serving(), level != Level::Failed, "{health:?}");
         assert_eq!(health.status(), level.as_str(), "{health:?}");
     }

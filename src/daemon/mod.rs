@@ -171,7 +171,8 @@ async fn follow_health(mut judged: watch::Receiver<Arc<Health>>, health: HealthR
         let now = Arc::clone(&judged.borrow_and_update());
         for finding in now.of(Level::Failed) {
             let (subject, about) = (finding.subject.as_str(), &finding.about);
-            tracing::error!(subject, about, problem = finding.message, "health has failed");
+            let session = finding.session.as_ref().map(tracing::field::display);
+            tracing::error!(session, subject, about, problem = finding.message, "health has failed");
         }
         let serving = now.is_serving();
         set_health(&health, if serving { ServingStatus::Serving } else { ServingStatus::NotServing }).await;

@@ -101,7 +101,10 @@ impl Store {
         while let Some(row) = rows.next()? {
             match read(row) {
                 Ok(record) => kept.extend(record.receipt.as_ref().and_then(KeptMedia::of)),
-                Err(error) => tracing::error!(%error, "the media of a record that can't be read is kept"),
+                Err(error) => {
+                    let session = text(row, 0).unwrap_or_default();
+                    tracing::error!(session, %error, "the media of a record that can't be read is kept");
+                }
             }
         }
         Ok(kept)
@@ -156,8 +159,9 @@ impl Store {
             match read(row) {
                 Ok(record) => found.records.push(record),
                 Err(error) => {
-                    tracing::error!(%error, "a record of the journal is skipped");
-                    found.skipped.push(text(row, 0).unwrap_or_default());
+                    let session = text(row, 0).unwrap_or_default();
+                    tracing::error!(session, %error, "a record of the journal is skipped");
+                    found.skipped.push(session);
                 }
             }
         }

@@ -52,8 +52,18 @@ pub struct Finding {
     pub subject: Subject,
     /// Which one: a session, a device's label; empty where there is one only.
     pub about: String,
+    /// The session that it concerns, if it is one alone.
+    pub session: Option<SessionId>,
     /// What it is and what to do, a sentence.
     pub message: String,
+}
+
+/// What something was found of, if there is more than one of its kind.
+#[derive(Clone, Copy)]
+enum About<'a> {
+    Host,
+    Session(&'a SessionId),
+    Device(&'a SessionId, &'a str),
 }
 
 /// The outcome.
@@ -197,17 +207,22 @@ impl Health {
 /// Judges what was measured.
 pub fn evaluate(vitals: &Vitals, limits: &HealthLimits) -> Health {
     let mut findings = Vec::new();
-    let mut find = |level, subject, about: &str, message: String| {
-        findings.push(Finding { level, subject, about: about.to_owned(), message });
+    let mut find = |level, subject, about: About<'_>, message: String| {
+        let (session, about) = match about {
+            About::Host => (None, ""),
+            About::Session(id) => (Some(id.clone()), id.as_str()),
+            About::Device(id, device) => (Some(id.clone()), device),
+        };
+        findings.push(Finding { level, subject, about: about.to_owned(), session, message });
     };
     if let Some(why) = &vitals.closed {
-        find(Level::Absent, Subject::Agent, "", why.clone());
+        find(Level::Absent, Subject::Agent, About::Host, why.clone());
     }
     if vitals.sessions.is_empty() && vitals.closed.is_none() {
-        find(Level::Absent, Subject::Agent, "", "no session: nothing is captured".to_owned());
+        find(Level::Absent, Subject::Agent, About::Host, "no session: nothing is captured".to_owned());
     }
     for (session, message) in &vitals.stuck {
-        find(Level::Failed, Subject::Device, session.as_str(), message.clone());
+        find(Level::Failed, Subject::Device, About::Session(session), message.clone());
     }
     for session in &vitals.sessions {
         judge_session(session, limits, &mut find);
@@ -220,30 +235,31 @@ pub fn evaluate(vitals: &Vitals, limits: &HealthLimits) -> Health {
 fn judge_session(
     session: &SessionVitals,
     limits: &HealthLimits,
-    find: &mut impl FnMut(Level, Subject, &str, String),
+    find: &mut impl FnMut(Level, Subject, About<'_>, String),
 ) {
     match session.stage {
         CaptureStage::Changing => return,
         CaptureStage::Restarting => {
             let message = "its worker has died or hangs; a new one is on its way".to_owned();
-            find(Level::Degraded, Subject::Worker, session.id.as_str(), message);
+            find(Level::Degraded, Subject::Worker, About::Session(&session.id), message);
         }
         CaptureStage::Working => {
             if session.unlinked.is_some_and(|unlinked| unlinked > limits.unlinked) {
                 let message = "its worker has no link; it is waited for".to_owned();
-                find(Level::Degraded, Subject::Worker, session.id.as_str(), message);
+                find(Level::Degraded, Subject::Worker, About::Session(&session.id), message);
             }
         }
     }
     for source in &session.sources {
-        judge_source(source, limits, find);
+        judge_source(&session.id, source, limits, find);
     }
 }
 
 fn judge_source(
+    session: &SessionId,
     source: &SourceVitals,
     limits: &HealthLimits,
-    find: &mut impl FnMut(Level, Subject, &str, String),
+    find: &mut impl FnMut(Level, Subject, About<'_>, String),
 ) {
     let overdue = source.durable_age > limits.durable_age;
     let seconds = limits.durable_age.as_secs_f64();
@@ -261,25 +277,29 @@ fn judge_source(
         ),
         SourceState::Starting | SourceState::Working => return,
     };
-    find(level, Subject::Source, &source.device, message);
+    find(level, Subject::Source, About::Device(session, &source.device), message);
 }
 
-fn judge_host(vitals: &Vitals, limits: &HealthLimits, find: &mut impl FnMut(Level, Subject, &str, String)) {
+fn judge_host(
+    vitals: &Vitals,
+    limits: &HealthLimits,
+    find: &mut impl FnMut(Level, Subject, About<'_>, String),
+) {
     for session in &vitals.unsaved {
         let message = format!(
             "the journal has not taken the receipt of session {session}: check the disk of state_dir"
         );
-        find(Level::Failed, Subject::Journal, session.as_str(), message);
+        find(Level::Failed, Subject::Journal, About::Session(session), message);
     }
     if let Some(problem) = &vitals.journal {
-        find(Level::Failed, Subject::Journal, "", problem.clone());
+        find(Level::Failed, Subject::Journal, About::Host, problem.clone());
     }
     match &vitals.disk {
         None => {}
-        Some(Err(problem)) => find(Level::Failed, Subject::Disk, "", problem.clone()),
+        Some(Err(problem)) => find(Level::Failed, Subject::Disk, About::Host, problem.clone()),
         Some(Ok(disk)) if disk.free_bytes < DISK_BYTES_MIN => {
             let message = "the disk of media_dir is full: remove media, or enlarge it".to_owned();
-            find(Level::Failed, Subject::Disk, "", message);
+            find(Level::Failed, Subject::Disk, About::Host, message);
         }
         Some(Ok(disk)) => {
             let left = disk.free_bytes as f64 / vitals.bytes_per_second.max(1.0);
@@ -287,7 +307,7 @@ fn judge_host(vitals: &Vitals, limits: &HealthLimits, find: &mut impl FnMut(Leve
                 let minutes = limits.disk_left.as_secs() / 60;
                 let message =
                     format!("the disk of media_dir is full in less than {minutes} min at the present rate");
-                find(Level::Degraded, Subject::Disk, "", message);
+                find(Level::Degraded, Subject::Disk, About::Host, message);
             }
         }
     }
@@ -296,8 +316,8 @@ fn judge_host(vitals: &Vitals, limits: &HealthLimits, find: &mut impl FnMut(Leve
         let minutes = limits.probe_age.as_secs() / 60;
         let why = failure.unwrap_or("no search has ended");
         let message = format!("no devices have been found for more than {minutes} min: {why}");
-        find(Level::Failed, Subject::Probe, "", message);
+        find(Level::Failed, Subject::Probe, About::Host, message);
     } else if let Some(problem) = failure {
-        find(Level::Degraded, Subject::Probe, "", problem.to_owned());
+        find(Level::Degraded, Subject::Probe, About::Host, problem.to_owned());
     }
 }

@@ -137,9 +137,10 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
     };
     actor.tasks.spawn(socket::serve(listener, notices));
     for id in unfinished.skipped {
-        actor.problem(format!(
+        let problem = format!(
             "the journal's record of session {id} can't be read: its media is in the media directory"
-        ));
+        );
+        actor.problem(id.parse().ok().as_ref(), problem);
     }
     for record in unfinished.records {
         actor.take_up(record);
@@ -191,7 +192,7 @@ impl Actor {
             Command::Agent { reply } => super::answer::send(reply, Ok(self.agent())),
             Command::Admission { order, reply } => self.admission_order(order, reply),
             Command::Leave { reply } => self.leave(reply),
-            Command::Report { problem } => self.problem(problem),
+            Command::Report { problem } => self.problem(None, problem),
             Command::Shutdown { mode } => self.shut_down(mode),
         }
     }
@@ -199,7 +200,7 @@ impl Actor {
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Prepared { id, known, devices } => self.on_prepared(id, known, devices),
-            Notice::Troubled { problem } => self.problem(problem),
+            Notice::Troubled { problem } => self.problem(None, problem),
             Notice::Journalled { id, worker, kept, change, events, outcome } => {
                 if outcome.is_ok() {
                     self.shelf.add(kept);
@@ -282,8 +283,8 @@ impl Actor {
     }
 
     /// Remembers what an operator has to know.
-    pub(super) fn problem(&mut self, problem: String) {
-        tracing::error!(problem, "operator needed");
+    pub(super) fn problem(&mut self, session: Option<&SessionId>, problem: String) {
+        tracing::error!(session = session.map(tracing::field::display), problem, "operator needed");
         self.problems.retain(|known| *known != problem);
         if self.problems.len() == PROBLEMS_MAX {
             self.problems.pop_front();

@@ -83,7 +83,7 @@ impl Actor {
         let Some(live) = self.live.get_mut(id) else { return };
         let refusal = if live.machine.is_released() { Refusal::stuck(id) } else { Refusal::not_released(id) };
         let waiters = std::mem::take(&mut live.stop_waiters);
-        self.problem(refusal.message.clone());
+        self.problem(Some(id), refusal.message.clone());
         for (_, waiter) in waiters {
             send(waiter, Err(refusal.clone()));
         }

@@ -86,10 +86,10 @@ impl Process {
         WorkerIdentity { pid: self.pid, start_time: start_time(self.pid).unwrap_or(0), boot_id: boot_id() }
     }
 
-    /// Sends it a signal; one that is gone needs none.
-    pub(super) fn signal(&self, signal: Signal) {
+    /// Sends it a signal; one that is gone needs none. `session` is whose worker it is, for the log.
+    pub(super) fn signal(&self, session: &str, signal: Signal) {
         if let Err(error) = pidfd_send_signal(self.pidfd.as_fd(), signal) {
-            tracing::debug!(pid = self.pid, %error, "no signal sent");
+            tracing::debug!(session, pid = self.pid, %error, "no signal sent");
         }
     }
 }

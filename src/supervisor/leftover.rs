@@ -38,40 +38,42 @@ pub fn end_left_over(link: &Path, limits: EndLimits) -> LeftOver {
     let found = workers.len();
     wait(&mut workers, limits.told);
     for (signal, timeout) in [(Signal::TERM, limits.term), (Signal::KILL, limits.kill)] {
-        for worker in &workers {
-            tracing::warn!(pid = worker.pid(), signal = name_of(signal), "a worker is left after the stop");
-            worker.signal(signal);
+        for (worker, session) in &workers {
+            let (pid, signal_name) = (worker.pid(), name_of(signal));
+            tracing::warn!(session, pid, signal = signal_name, "a worker is left after the stop");
+            worker.signal(session, signal);
         }
         wait(&mut workers, timeout);
     }
     LeftOver { found, stuck: workers.len() }
 }
 
-/// The workers that dial `link`, of those whose command line this process may read.
-fn find(link: &Path) -> Vec<Process> {
+/// The workers that dial `link`, with their sessions, of those whose command line this process may read.
+fn find(link: &Path) -> Vec<(Process, String)> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     // The pid could be reused between the look at it and the opening: so it is looked at again.
-    pids.filter(|pid| is_worker(*pid, link))
+    pids.filter(|pid| session_of(*pid, link).is_some())
         .filter_map(|pid| Process::open(pid).ok())
-        .filter(|process| is_worker(process.pid(), link))
+        .filter_map(|process| session_of(process.pid(), link).map(|session| (process, session)))
         .collect()
 }
 
-/// Whether `pid` was started as [`launch`](super::launch::launch) starts workers. One that has ended
-/// and was not reaped has no command line.
-fn is_worker(pid: u32, link: &Path) -> bool {
-    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+/// The session of `pid`, if it was started as [`launch`](super::launch::launch) starts workers. One that
+/// has ended and was not reaped has no command line.
+fn session_of(pid: u32, link: &Path) -> Option<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let mut words = line.split(|byte| *byte == 0).skip(1);
-    let expected = [OsStr::new("worker"), OsStr::new("--link"), link.as_os_str()];
-    expected.iter().all(|word| words.next() == Some(word.as_bytes()))
+    let expected = [OsStr::new("worker"), OsStr::new("--link"), link.as_os_str(), OsStr::new("--session")];
+    let is_worker = expected.iter().all(|word| words.next() == Some(word.as_bytes()));
+    words.next().filter(|_| is_worker).map(|session| String::from_utf8_lossy(session).into_owned())
 }
 
 /// Waits until all have ended, or for `timeout`; those that have ended are taken out.
-fn wait(workers: &mut Vec<Process>, timeout: Duration) {
+fn wait(workers: &mut Vec<(Process, String)>, timeout: Duration) {
     let deadline = SystemClock.now() + timeout;
     while !workers.is_empty() {
-        workers.retain(|worker| !has_ended_by(worker, deadline));
+        workers.retain(|(worker, _)| !has_ended_by(worker, deadline));
         if SystemClock.now() >= deadline {
             return;
         }

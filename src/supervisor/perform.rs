@@ -161,7 +161,7 @@ impl Actor {
         self.note_journal(outcome.as_ref().err().map(|error| Refusal::journal(error).message));
         if let Err(error) = &outcome {
             let refusal = Refusal::journal(error);
-            self.problem(refusal.message.clone());
+            self.problem(Some(id), refusal.message.clone());
             if let Some(live) = self.live.get_mut(id) {
                 live.account.warn(refusal.message.clone());
                 if events.contains(&Event::StartJournalled) {
@@ -260,7 +260,7 @@ impl Actor {
             live.failure.get_or_insert_with(|| Refusal::worker_silent(id));
         }
         if let Some(process) = &live.process {
-            process.signal(signal);
+            process.signal(id.as_str(), signal);
         }
     }
 

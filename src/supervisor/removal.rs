@@ -271,7 +271,7 @@ impl Actor {
     fn put_off(&mut self, id: &SessionId, error: &impl std::fmt::Display) {
         self.shelf.under_way = None;
         if self.shelf.put_off.insert(id.clone(), self.clock.now() + RETRY).is_none() {
-            self.problem(format!("the media of session {id} can't be removed: {error}"));
+            self.problem(Some(id), format!("the media of session {id} can't be removed: {error}"));
         }
     }
 }

@@ -80,6 +80,7 @@ impl Actor {
             Ok(report) if beside => live.settle_dead(|dead| compose::settle_dead(dead, &report)),
             Ok(report) => compose::settle(&mut live.account, &report),
             Err(refusal) => {
+                tracing::error!(session = %id, error = refusal.message, "the files can't be repaired");
                 let message =
                     format!("{}; run `shutterd repair` on the session's directory", refusal.message);
                 live.account.warn(message);

@@ -81,7 +81,7 @@ async fn talk(mut stream: UnixStream, pid: u32, number: u64, notices: mpsc::Send
                 Ok(Some(FromWorker { body: None })) => true,
                 Ok(None) => false,
                 Err(error) => {
-                    tracing::warn!(pid, %error, "a worker is not understood");
+                    tracing::warn!(session = %id, pid, %error, "a worker is not understood");
                     false
                 }
             },

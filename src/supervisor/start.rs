@@ -121,7 +121,7 @@ impl Actor {
             self.on_look(Look::probe(&found));
         }
         if let Ok(Found { doubt: Some(doubt), .. }) = &found {
-            self.problem(doubt.clone());
+            self.problem(None, doubt.clone());
         }
         let Some(pending) = self.pending.remove(&id) else { return };
         let admitted = self.admit(&id, &pending, known, found);

@@ -205,7 +205,7 @@ impl Actor {
         let Some(live) = self.live.get_mut(id).filter(|live| !live.machine.is_being_replaced()) else {
             return;
         };
-        tracing::warn!(session = %id, %reason, message = ending.message, "the worker ends the session");
+        tracing::warn!(session = %id, %reason, why = ending.message, "the worker ends the session");
         live.record.stop.get_or_insert(StopRecord { reason, abort: false, at, at_wall });
         self.feed(id, Event::WorkerEnds(reason));
     }

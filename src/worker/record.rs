@@ -80,7 +80,18 @@ pub fn repair(dir: &Path, known: &str, before: Option<u32>) -> ExitCode {
     let known: Vec<MediaFile> = serde_json::from_str(known).unwrap_or_default();
     match repair_dir(dir, &known, before) {
         Ok((files, failures)) => {
+            for file in &files {
+                tracing::info!(
+                    file = file.file.path,
+                    repaired = file.file.repaired,
+                    cut_bytes = file.cut_bytes,
+                    "a file of the dead worker is kept"
+                );
+            }
             let failures: Vec<String> = failures.iter().map(|error| chain(error)).collect();
+            for error in &failures {
+                tracing::error!(error, "a file can't be repaired");
+            }
             super::probe::print(&RepairReport { files, failures })
         }
         Err(error) => {

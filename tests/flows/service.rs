@@ -205,6 +205,8 @@ async fn workers_are_ended_after_a_stop_and_left_alone_after_a_crash() {
     send(two, Signal::STOP);
     let ended = end_workers(&site, "success").await;
     assert!(ended.status.success(), "{ended:?}");
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert!(told.contains("a worker is left after the stop session=\"two\""), "{told}");
     assert!(site.workers().is_empty());
     let next = Agent::serve(&site).await;
     for (id, reason) in [("one", "agent_shutdown"), ("two", "worker_failed")] {

@@ -17,7 +17,7 @@ impl Control {
             return;
         }
         let at = SystemClock.now();
-        tracing::info!(%reason, message, "the worker ends the session");
+        tracing::info!(%reason, why = message, "the worker ends the session");
         let ending = Ending { reason: reason.to_string(), message: message.to_owned(), stop_at: at.nanos() };
         self.connection.tell(Body::Ending(ending.clone()));
         self.ending = Some(ending);
@@ -26,8 +26,12 @@ impl Control {
 
     /// Every device is closed.
     pub(super) fn tell_released(&mut self) {
+        let is_news = self.released_at.is_none();
         let at = *self.released_at.get_or_insert(SystemClock.now());
         self.connection.tell(Body::Released(Released { at: at.nanos() }));
+        if is_news {
+            tracing::info!("every device is closed");
+        }
     }
 
     /// Tells a daemon that has come since what was said to the one before.
@@ -57,6 +61,7 @@ impl Control {
         self.wakes.iter().for_each(Wake::ring);
         if matches!(self.stage, Stage::Starting | Stage::Working) {
             self.stage = Stage::Draining;
+            tracing::info!("draining");
         }
         if self.stage == Stage::Draining && self.sources.all_closed() {
             self.tell_released();
@@ -83,9 +88,11 @@ impl Control {
         self.ledger.settle();
         let account = self.ledger.account();
         self.reports.send(&mut self.connection, &self.ledger, &self.queue);
+        let (files, bytes) = (account.files.len(), account.files.iter().map(|file| file.bytes).sum::<u64>());
         let json = account_json(&account);
         self.leave_account(account);
         self.connection.tell(Body::Finished(Finished { account: json }));
+        tracing::info!(files, bytes, "the media is final");
         self.stage = Stage::Done;
     }
 
@@ -123,6 +130,7 @@ impl Control {
             message: message.to_owned(),
         });
         self.order_stop(SystemClock.now());
+        tracing::warn!(reason, why = message, "the session can't start");
         self.queue.discard();
         if self.wakes.is_empty() || self.sources.all_closed() {
             self.give_up();

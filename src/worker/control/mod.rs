@@ -298,6 +298,7 @@ impl Control {
             Ok(()) => {
                 self.stage = Stage::Working;
                 self.tell_working();
+                tracing::info!(file = self.first_segment, "every source delivers: recording");
             }
             Err(error) => self.fail_start(error.reason(), None, &chain(&error)),
         }
