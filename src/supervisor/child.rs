@@ -13,7 +13,7 @@ use super::refusal::{Refusal, RefusalKind};
 use super::search::{Found, Search};
 use crate::config::{LogFormat, Settings};
 use crate::link::{LINK_VERSION, ProbeHead, ProbeLine, RepairReport};
-use crate::session::MediaFile;
+use crate::session::{MediaFile, SessionId};
 use crate::telemetry;
 
 /// Finished files that a repair is told of; an argument is at most 128 KiB long (`execve(2)`).
@@ -53,6 +53,13 @@ impl Program {
         }
         command
     }
+
+    /// As [`Program::command`], of a process that is for `session` alone.
+    pub(super) fn command_for(&self, session: &SessionId, task: &str) -> Command {
+        let mut command = self.command(task);
+        command.env(telemetry::CHILD_SESSION, session.as_str());
+        command
+    }
 }
 
 /// The devices of the host. Those that were told count also when the probe hangs or crashes in another.
@@ -90,16 +97,17 @@ async fn listen(lines: &mut Lines<BufReader<Take<ChildStdout>>>, search: &mut Se
     Ok(())
 }
 
-/// Repairs what a dead worker left in `dir`; the `known` files were finished, and a new worker writes
+/// Repairs what a dead worker of `session` left in `dir`; the `known` files were finished, and a new worker writes
 /// those from number `before` on.
 pub(super) async fn repair(
     program: Program,
+    session: &SessionId,
     dir: &Path,
     known: &[MediaFile],
     before: Option<u32>,
     timeout: Duration,
 ) -> Result<RepairReport, Refusal> {
-    let mut command = program.command("repair");
+    let mut command = program.command_for(session, "repair");
     let known = serde_json::to_string(&known[..known.len().min(KNOWN_FILES_MAX)]).unwrap_or_default();
     command.arg("--json").arg("--known").arg(known);
     if let Some(before) = before {

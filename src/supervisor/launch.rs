@@ -27,7 +27,7 @@ pub(super) fn launch(
     session: &SessionId,
 ) -> std::io::Result<(Process, impl Future<Output = String> + Send + use<>)> {
     let mut child = program
-        .command("worker")
+        .command_for(session, "worker")
         .arg("--link")
         .arg(link)
         .arg("--session")

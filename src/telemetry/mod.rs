@@ -1,10 +1,12 @@
-//! The log, written to stderr as it suits what stderr is: systemd's journal, a terminal, a file.
-//! Must never fail or panic because nobody reads it.
+//! The log, written as it suits what stderr is: systemd's journal, a terminal, a file. Must never fail or
+//! panic because nobody reads it.
 
 mod chain;
 mod journal_line;
+mod journal_socket;
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Stderr, stderr};
+use std::path::Path;
 
 use rustix::fs::fstat;
 use thiserror::Error;
@@ -16,6 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
 pub use chain::chain;
 use journal_line::JournalLine;
+use journal_socket::JournalSocket;
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +29,8 @@ pub enum Format {
     Human,
     /// An object a line.
     Json,
-    /// For systemd's journal: `<N>` with the priority of `syslog(3)` in front (see `sd-daemon(3)`), no
-    /// time, since the journal has its own.
+    /// For systemd's journal: with its fields where stderr is the journal and that can be reached, else `<N>`
+    /// with the priority of `syslog(3)` in front (see `sd-daemon(3)`). No time, since the journal has its own.
     Journal,
 }
 
@@ -51,6 +54,8 @@ pub enum TelemetryError {
 
 /// The variable that tells a process of ours how the daemon logs.
 pub const CHILD_LOG: &str = "SHUTTERD_CHILD_LOG";
+/// The variable that tells a process of ours which session it is for.
+pub const CHILD_SESSION: &str = "SHUTTERD_CHILD_SESSION";
 
 /// The value of [`CHILD_LOG`] for a daemon that logs like this.
 pub fn child_log(format: Format, level: &str) -> String {
@@ -64,7 +69,7 @@ pub fn child_log(format: Format, level: &str) -> String {
 }
 
 /// Sets up the log of a worker, probe or repair: like the daemon that started it, else warnings for
-/// people.
+/// people. In the journal each of its lines names the session that it is for.
 ///
 /// # Errors
 /// As [`init`].
@@ -77,7 +82,7 @@ pub fn init_child() -> Result<(), TelemetryError> {
         "journal" => Format::Journal,
         _ => Format::Auto,
     };
-    init(format, level)
+    start(format, level, std::env::var(CHILD_SESSION).ok())
 }
 
 /// Colours for a terminal.
@@ -92,19 +97,59 @@ enum Colour {
 /// # Errors
 /// Directives that can't be read, and a second call.
 pub fn init(format: Format, level: &str) -> Result<(), TelemetryError> {
-    let format = match format {
-        Format::Auto if stderr_is_the_journal() => Format::Journal,
-        Format::Auto => Format::Human,
-        given => given,
-    };
-    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colour = if stderr().is_terminal() && !no_colour { Colour::Coloured } else { Colour::Plain };
-    subscriber(format, colour, level, stderr)?.try_init()?;
+    start(format, level, None)
+}
+
+fn start(format: Format, level: &str, session: Option<String>) -> Result<(), TelemetryError> {
+    match Outlet::choose(format, stderr_is_the_journal(), Path::new(journal_socket::SOCKET), session) {
+        Outlet::Socket(socket) => {
+            registry().with(filter(level)?).with(socket).try_init()?;
+            log_panics();
+        }
+        Outlet::Stream(format, session) => {
+            let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let colour = if stderr().is_terminal() && !no_colour { Colour::Coloured } else { Colour::Plain };
+            subscriber((format, session), colour, level, stderr)?.try_init()?;
+        }
+    }
     Ok(())
 }
 
+/// Where lines go.
+enum Outlet {
+    /// To the journal, with their fields.
+    Socket(JournalSocket<fn() -> Stderr>),
+    /// To stderr; with the session that this whole process is for.
+    Stream(Format, Option<String>),
+}
+
+impl Outlet {
+    fn choose(format: Format, is_journal: bool, socket: &Path, session: Option<String>) -> Self {
+        if !matches!(format, Format::Auto | Format::Journal) || !is_journal {
+            return Self::Stream(format, session);
+        }
+        match JournalSocket::open(socket, session.clone(), stderr as fn() -> Stderr) {
+            Ok(socket) => Self::Socket(socket),
+            Err(_) => Self::Stream(Format::Journal, session),
+        }
+    }
+}
+
+/// Has a panic told as the line of the log that it is, with a priority and the session.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(tracing::field::display);
+        let thread = std::thread::current();
+        tracing::error!(thread = thread.name(), at, why = panic.payload_as_str(), "a thread panics");
+    }));
+}
+
+fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(level).map_err(|source| TelemetryError::Level { level: level.to_owned(), source })
+}
+
 fn subscriber<W>(
-    format: Format,
+    (format, session): (Format, Option<String>),
     colour: Colour,
     level: &str,
     writer: W,
@@ -112,13 +157,12 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(level)
-        .map_err(|source| TelemetryError::Level { level: level.to_owned(), source })?;
+    let filter = filter(level)?;
     // Without this a failed write is told on stderr, which panics when stderr is what failed.
     let lines = fmt::layer().log_internal_errors(false).with_writer(writer);
     let lines = match format {
         Format::Json => lines.json().flatten_event(true).boxed(),
-        Format::Journal => lines.with_ansi(false).event_format(JournalLine).boxed(),
+        Format::Journal => lines.with_ansi(false).event_format(JournalLine { session }).boxed(),
         Format::Auto | Format::Human => lines.with_ansi(colour == Colour::Coloured).boxed(),
     };
     Ok(registry().with(filter).with(lines))
@@ -134,6 +178,7 @@ fn stderr_is_the_journal() -> bool {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::os::unix::net::UnixDatagram;
     use std::sync::{Arc, Mutex};
 
     use tracing::subscriber::with_default;
@@ -156,7 +201,8 @@ mod tests {
 
     fn logged(format: Format, colour: Colour, level: &str, log: impl FnOnce()) -> String {
         let lines = Arc::new(Lines::default());
-        let subscriber = subscriber(format, colour, level, Arc::clone(&lines)).expect("a valid level");
+        let form = (format, Some("s0".to_owned()));
+        let subscriber = subscriber(form, colour, level, Arc::clone(&lines)).expect("a valid level");
         with_default(subscriber, log);
         let text = lines.0.lock().expect("no test panics with it").clone();
         String::from_utf8(text).expect("text")
@@ -170,12 +216,39 @@ mod tests {
             tracing::error!(target: "t", device = "front", "first\nsecond");
             tracing::warn!(target: "t", "w");
             tracing::info!(target: "t", "i");
-            tracing::debug!(target: "t", "d");
+            tracing::debug!(target: "t", session = "s2", "d");
         });
         let span = "t: session{id=\"s1\"}: ";
-        let expected =
-            format!("<3>{span}first\n<3>second device=\"front\"\n<4>{span}w\n<6>{span}i\n<7>{span}d\n");
+        let expected = format!(
+            "<3>{span}first\n<3>second device=\"front\" session=s0\n<4>{span}w session=s0\n\
+             <6>{span}i session=s0\n<7>{span}d session=\"s2\"\n"
+        );
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn the_journal_is_asked_for_fields_where_stderr_is_the_journal_and_it_listens() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (there, gone) = (dir.path().join("there"), dir.path().join("gone"));
+        let _journal = UnixDatagram::bind(&there).expect("a socket");
+        let chosen = |format, is_journal, socket: &Path| match Outlet::choose(
+            format,
+            is_journal,
+            socket,
+            Some("s0".to_owned()),
+        ) {
+            Outlet::Socket(_) => None,
+            Outlet::Stream(format, session) => Some((format, session.expect("it is kept"))),
+        };
+        let stream = |format| Some((format, "s0".to_owned()));
+        assert_eq!(chosen(Format::Auto, true, &there), None);
+        assert_eq!(chosen(Format::Journal, true, &there), None);
+        assert_eq!(chosen(Format::Auto, true, &gone), stream(Format::Journal));
+        assert_eq!(chosen(Format::Auto, false, &there), stream(Format::Auto));
+        assert_eq!(chosen(Format::Journal, false, &there), stream(Format::Journal));
+        for format in [Format::Human, Format::Json] {
+            assert_eq!(chosen(format, true, &there), stream(format), "as the config wants it");
+        }
     }
 
     #[test]
@@ -202,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_level_that_cannot_be_read_is_an_error() {
-        let error = subscriber(Format::Human, Colour::Plain, "a=b=c", stderr).err();
+        let error = subscriber((Format::Human, None), Colour::Plain, "a=b=c", stderr).err();
         assert!(matches!(error, Some(TelemetryError::Level { .. })), "{error:?}");
     }
 }

@@ -1,7 +1,9 @@
 //! The daemon as a service manager sees it, and what its operator orders: it says when it is ready and
 //! how it is, drains, is replaced without a gap, and leaves no worker behind after a stop.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use tonic::Code;
 
 use crate::agent::{Agent, PATIENCE, eventually, patient, refusal, send, session};
 use crate::media::check;
-use crate::site::{SITE_VARIABLE, Site, camera, microphone};
+use crate::site::{SITE_VARIABLE, Site, camera, microphone, skip};
 
 /// What a service manager is told, message by message.
 struct Manager(UnixDatagram);
@@ -215,4 +217,44 @@ async fn workers_are_ended_after_a_stop_and_left_alone_after_a_crash() {
         check(&site, &receipt);
     }
     next.end().await;
+}
+
+#[tokio::test]
+async fn where_stderr_is_the_journal_every_line_of_a_worker_and_a_repair_has_its_priority_and_its_session() {
+    if Path::new("/run/systemd/journal/socket").exists() {
+        return skip("lines would go to the journal of this host");
+    }
+    let site = Site::new("worker.restart_delay_ms = 100", &[camera("cam"), microphone("mic")]);
+    let stream = site.log_file().metadata().expect("the log is there");
+    let variables = [
+        ("JOURNAL_STREAM".to_owned(), format!("{}:{}", stream.dev(), stream.ino())),
+        ("SHUTTERD__LOG__FORMAT".to_owned(), "auto".to_owned()),
+    ];
+    let agent = Agent::serve_with(&site, &variables).await;
+    agent.start(session("one", &["cam"])).await.expect("it starts");
+    agent.start(session("two", &["mic"])).await.expect("it starts");
+    agent.recorded("one", 5, 0).await;
+    send(site.worker("one"), Signal::KILL);
+    eventually("it is repaired", || site.log().contains("a file of the dead worker is kept")).await;
+    for id in ["one", "two"] {
+        agent.stop(id).await.expect("it stops");
+    }
+    agent.end().await;
+    let log = site.log();
+    for line in log.lines() {
+        assert!(line.starts_with('<') && line.get(2..3) == Some(">"), "{line}");
+    }
+    let of = |id: &str, what: &str| {
+        let own = |line: &&str| line.contains(what) && line.contains(&format!("session={id}"));
+        log.lines().filter(own).count()
+    };
+    for what in ["session admitted", "recording", "stop accepted", "draining", "every device is closed"] {
+        assert!(of("one", what) > 0 && of("two", what) > 0, "{what}: {log}");
+    }
+    assert_eq!((of("one", "a file of the dead worker is kept"), of("two", "dead worker")), (1, 0), "{log}");
+    let worker_lines = log.lines().filter(|line| line.contains("shutterd::worker"));
+    assert!(worker_lines.clone().count() > 8, "{log}");
+    for line in worker_lines {
+        assert!(line.contains(" session=one") || line.contains(" session=two"), "{line}");
+    }
 }

@@ -9,6 +9,7 @@ Prints `ok N - what` or `not ok N - what, why` per point, then `N passed, M fail
 The exit code is 1 if any failed.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -27,6 +28,11 @@ GAP_S_MAX = 0.5
 CUT_LOSS_S_MAX = 0.5
 # An emulated machine takes its time to open three devices.
 RESTART_S_MAX = 120
+# What the journal tells of every session, in this order; a daemon that comes later doesn't see the worker end.
+WORKER_IS_GONE = ("worker ended", "its worker is gone")
+STORY = ("session admitted", "worker started", "recording", "stop accepted", "draining", "every device is closed",
+         "the media is final", WORKER_IS_GONE, "session finished")
+SCENES = ("killed", "hung", "workerkilled", "handover", "midstop", "stopped", "again")
 
 
 def unit_is_ready(results):
@@ -100,7 +106,7 @@ def worker_is_replaced(results):
 def nothing_after_the_stop(results):
     """No frame and no sound in a file is stamped later than the stop, and none that was due before is missing."""
     said = []
-    for scene in ("killed", "hung", "workerkilled", "handover", "midstop", "stopped", "again"):
+    for scene in SCENES:
         recording = Recording(results / scene)
         stop = datetime.fromisoformat(recording.receipt["requestedAt"]).timestamp()
         for device in SOURCES:
@@ -131,7 +137,7 @@ def stop_drains(results):
 def devices_are_free(results):
     for device in SOURCES:
         check.device_opens(device)(Recording(results / "stopped"))
-    for scene in ("killed", "hung", "workerkilled", "handover", "midstop", "stopped", "again", "after-cut"):
+    for scene in (*SCENES, "after-cut"):
         held = (results / scene / "held-after").read_text()
         expect(not held, f"after {scene}: {held}")
 
@@ -150,6 +156,40 @@ def stop_outlives_the_daemon(results):
     expect(receipt["endReason"] == "stop_requested" and not receipt.get("forced"), f"it ended by {receipt['endReason']}")
     check.receipt_adds_up(recording)
     return frames_and_samples(recording)
+
+
+def journal_tells_the_story(results):
+    """journalctl SHUTTERD_SESSION=... has the lines of the daemons, the workers and the repair, and no other session's."""
+    counts = []
+    for scene in SCENES:
+        lines = [json.loads(line) for line in (results / scene / "story").read_text().splitlines()]
+        said = [line["MESSAGE"] for line in lines]
+        expect(all(line["_TRANSPORT"] == "journal" and line["SYSLOG_IDENTIFIER"] == "shutterd" for line in lines),
+               f"{scene}: not all are records of ours: {lines}")
+        foreign = [text for text in said if any(f"session={other}" in text for other in SCENES if other != scene)]
+        expect(not foreign, f"{scene}: lines of another session: {foreign}")
+        rest = iter(said)
+        steps = [step if isinstance(step, tuple) else (step,) for step in STORY]
+        missing = [step for step in steps if not any(word in text for text in rest for word in step)]
+        expect(not missing, f"{scene}: {missing[:1]} is not told, or not in its place: {said}")
+        started = {int(line["SHUTTERD_PID"]) for line in lines if "worker started" in line["MESSAGE"]}
+        own = {int(line["_PID"]) for line in lines if line["SHUTTERD_TARGET"].startswith("shutterd::worker::control")}
+        expect(own == started, f"{scene}: lines of the workers {own} instead of {started}")
+        daemons = {line["_PID"] for line in lines if line["SHUTTERD_TARGET"].startswith("shutterd::supervisor")}
+        known = [results / scene / which for which in ("daemon-before", "daemon-after")]
+        if all(file.exists() for file in known):
+            known = {file.read_text().strip() for file in known}
+            expect(daemons == known, f"{scene}: lines of the daemons {daemons} instead of {known}")
+        units = {line.get("_SYSTEMD_UNIT") for line in lines if int(line["_PID"]) in own}
+        expect(units == {"shutterd.service"}, f"{scene}: the units {units}")
+        callers = [line["SHUTTERD_CALLER"] for line in lines if line.get("SHUTTERD_CALL") == "StartSession"]
+        expect(callers == ["operator"], f"{scene}: started by {callers}")
+        counts.append(f"{scene} {len(lines)}")
+    killed = [json.loads(line) for line in (results / "workerkilled" / "story").read_text().splitlines()]
+    for text, priority in (("has died", "3"), ("are being repaired", "4"), ("of the dead worker is kept", "6")):
+        found = [line["PRIORITY"] for line in killed if text in line["MESSAGE"]]
+        expect(found == [priority], f"workerkilled: {text!r} has the priorities {found}")
+    return "lines: " + ", ".join(counts)
 
 
 def power_cut_loses_little(results):
@@ -226,6 +266,7 @@ POINTS = [
     ("systemctl stop drains: the file is whole, the receipt is there, nothing is left running", stop_drains),
     ("nothing that is stamped after a stop is in a file", nothing_after_the_stop),
     ("every device is free at the end of each", devices_are_free),
+    ("journalctl SHUTTERD_SESSION=ID tells each session's whole story, and nothing of another", journal_tells_the_story),
     ("with the socket unit, a call starts the service, and it records", starts_again),
     ("a power cut: the file plays, and little is lost", power_cut_loses_little),
 ]

@@ -77,6 +77,8 @@ is_finished() {
 
 keep() {
   held_devices >"$results/held-after"
+  journalctl --sync
+  journalctl -b --no-pager -q -o json "SHUTTERD_SESSION=$scene" >"$results/story"
   mkdir -p "$results/media"
   cp -r "/var/lib/shutterd/media/$scene" "$results/media/"
 }
