@@ -161,7 +161,7 @@ impl Recorder {
                     Ok(file) => self.ledger.file(file),
                     // What was taken out of it may not be durable.
                     Err(abandoned) if !removed.is_empty() => return Err(abandoned.error),
-                    Err(abandoned) => self.give_up(*abandoned),
+                    Err(abandoned) => drop(self.give_up(*abandoned)),
                 }
             }
             if self.backlog.is_empty() {
@@ -241,7 +241,7 @@ impl Recorder {
                 self.bytes_before += bytes;
                 self.ledger.file(file);
             }
-            Err(abandoned) => self.give_up(*abandoned),
+            Err(abandoned) => drop(self.give_up(*abandoned)),
         }
     }
 
@@ -249,12 +249,17 @@ impl Recorder {
     fn fail_over(&mut self, error: RecordError, packet: Option<Packet>) -> Result<(), RecordError> {
         let Some(segment) = self.segment.take() else { return Ok(()) };
         self.backlog.push_front(packet.into_iter());
-        self.give_up(segment.abandon(error));
-        self.go_on(SystemClock.now())
+        let error = self.give_up(segment.abandon(error));
+        let now = SystemClock.now();
+        if self.trouble.is_some_and(|trouble| now.since(trouble.since) >= self.settings.give_up_after) {
+            // Files can be begun, but none holds anything.
+            return Err(error);
+        }
+        self.go_on(now)
     }
 
     /// What is durable of a file is made whole, what isn't goes before what waits for the next file.
-    fn give_up(&mut self, abandoned: Abandoned) {
+    fn give_up(&mut self, abandoned: Abandoned) -> RecordError {
         let Abandoned { error, torn, packets, forgotten } = abandoned;
         tracing::error!(error = %chain(&error), "a file can't be gone on with");
         self.ledger.warn(format!("{}; the recording went on in another file", chain(&error)));
@@ -267,6 +272,7 @@ impl Recorder {
         let lasting = self.trouble.filter(|_| torn.durable_units.is_empty());
         self.trouble = Some(lasting.map_or_else(|| Trouble::new(now), |trouble| trouble.again(now)));
         self.salvages.begin(torn);
+        error
     }
 
     /// Begins the next file, if it is time for that.

@@ -105,6 +105,18 @@ async fn a_disk_that_takes_nothing_for_too_long_ends_the_session_and_the_loss_is
 }
 
 #[tokio::test]
+async fn a_disk_that_takes_everything_and_keeps_nothing_ends_the_session() {
+    let agent = recording("limits.source_lost_after_ms = 1000").await;
+    let worker = agent.site.worker("s");
+    let Some(_tracer) = Tracer::hold(worker, &["fdatasync:error=EIO"]) else { return };
+    let receipt = agent.finished("s").await.receipt.expect("its receipt");
+    assert_eq!(receipt.end_reason, "worker_failed", "{receipt:?}");
+    // The daemon's repair, for which the disk works, keeps what the last file still holds.
+    assert!(receipt.forced && receipt.sources.iter().all(|source| source.written > 0), "{receipt:?}");
+    check(&agent.site, &receipt);
+}
+
+#[tokio::test]
 async fn a_file_that_somebody_removes_while_it_is_recorded_is_there_again() {
     let agent = recording("").await;
     std::fs::remove_dir_all(agent.site.session_dir("s")).expect("the directory can be removed");
