@@ -5,10 +5,11 @@ mod removal;
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, fsync, openat, renameat};
+use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::link::{LAST_ACCOUNT_NAME, LastAccount};
@@ -57,7 +58,9 @@ impl Library {
             Err(Errno::NOENT) => return Ok(()),
             dir => dir?,
         };
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // What has the draft's name may be a link to what isn't ours.
+        unlink(&dir, RECEIPT_DRAFT_NAME)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(self.file_mode);
         let mut file = File::from(openat(&dir, RECEIPT_DRAFT_NAME, flags, mode)?);
         if self.group.is_some() {
@@ -80,8 +83,10 @@ impl Library {
         if receipt.removal.as_ref().is_some_and(|removal| removal.state == RemovalState::Removed) {
             return self.remove_dir(&receipt.session_id);
         }
-        let beside = fs::metadata(self.session_dir(&receipt.session_id).join(RECEIPT_NAME));
-        if beside.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        let beside = self
+            .open_dir(&receipt.session_id)
+            .and_then(|dir| statat(&dir, RECEIPT_NAME, AtFlags::SYMLINK_NOFOLLOW));
+        if matches!(beside, Err(Errno::NOENT)) {
             self.write_receipt(receipt)?;
         }
         self.forget_last_account(&receipt.session_id)
@@ -92,9 +97,9 @@ impl Library {
     /// # Errors
     /// The disk won't let it go.
     pub fn forget_last_account(&self, session: &SessionId) -> io::Result<()> {
-        match fs::remove_file(self.session_dir(session).join(LAST_ACCOUNT_NAME)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        match self.open_dir(session) {
+            Err(Errno::NOENT) => Ok(()),
+            dir => Ok(unlink(&dir?, LAST_ACCOUNT_NAME)?),
         }
     }
 
@@ -160,5 +165,13 @@ impl Library {
     pub fn space(&self) -> io::Result<(u64, u64)> {
         let disk = rustix::fs::statvfs(&self.media_dir)?;
         Ok((disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize))
+    }
+}
+
+/// Takes a name out of a directory, if it is there.
+fn unlink(dir: &OwnedFd, name: &str) -> Result<(), Errno> {
+    match unlinkat(dir, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        unlinked => unlinked,
     }
 }

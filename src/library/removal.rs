@@ -3,13 +3,14 @@
 //! up in the opened directory, and no link is followed.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags, flock, fsync, openat, openat2,
-    statat, unlinkat,
+    Access, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags, accessat, flock, fsync,
+    openat, openat2, statat, unlinkat,
 };
 use rustix::io::Errno;
 use thiserror::Error;
@@ -49,6 +50,15 @@ pub enum RemovalError {
         /// The session's directory.
         dir: PathBuf,
     },
+    /// Something else is in a file's place.
+    #[error(
+        "{} is a link or no file, and the media may be elsewhere: put the file back, or remove it yourself",
+        path.display()
+    )]
+    Displaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// A worker or a repair still has a file.
     #[error("{} is being written by a worker or a repair: it stays until that has ended", path.display())]
     Busy {
@@ -85,21 +95,7 @@ impl Library {
     /// Why some of it is still there.
     pub fn remove_media(&self, receipt: &Receipt) -> Result<Vec<String>, RemovalError> {
         let path = self.session_dir(&receipt.session_id);
-        let named = names(receipt, &path)?;
-        let dir = match self.open_dir(&receipt.session_id) {
-            Ok(dir) => dir,
-            // Nothing was counted, and a worker may have made nothing.
-            Err(Errno::NOENT) if named.is_empty() => return Ok(Vec::new()),
-            Err(Errno::NOENT) => return Err(RemovalError::Missing { dir: path }),
-            Err(Errno::LOOP | Errno::NOTDIR | Errno::XDEV) => {
-                return Err(RemovalError::Replaced { dir: path });
-            }
-            Err(error) => return Err(io_error("open", &path)(error)),
-        };
-        let entries = look(&dir, &path, &receipt.session_id, &named)?;
-        for name in &entries.media {
-            check_unused(&dir, name, &path)?;
-        }
+        let (dir, entries) = self.find_media(receipt)?;
         // The receipt goes last: as long as there is media, it explains it.
         unlink(&dir, &path, entries.media.iter().map(String::as_str))?;
         unlink(&dir, &path, entries.notes.iter().copied())?;
@@ -113,6 +109,32 @@ impl Library {
             ));
         }
         Ok(warnings)
+    }
+
+    /// Looks whether a session's media is there and can be removed. To be asked before a removal is settled:
+    /// what is settled is carried out whenever it becomes possible.
+    ///
+    /// # Errors
+    /// Why it can't be removed now.
+    pub fn check_removal(&self, receipt: &Receipt) -> Result<(), RemovalError> {
+        let path = self.session_dir(&receipt.session_id);
+        let (dir, _) = self.find_media(receipt)?;
+        accessat(&dir, ".", Access::WRITE_OK, AtFlags::empty()).map_err(io_error("write to", &path))
+    }
+
+    fn find_media(&self, receipt: &Receipt) -> Result<(OwnedFd, Entries), RemovalError> {
+        let path = self.session_dir(&receipt.session_id);
+        let named = names(receipt, &path)?;
+        let dir = self.open_dir(&receipt.session_id).map_err(|error| match error {
+            Errno::NOENT => RemovalError::Missing { dir: path.clone() },
+            Errno::LOOP | Errno::NOTDIR | Errno::XDEV => RemovalError::Replaced { dir: path.clone() },
+            error => io_error("open", &path)(error),
+        })?;
+        let entries = look(&dir, &path, &receipt.session_id, &named)?;
+        for name in &entries.media {
+            check_unused(&dir, name, &path)?;
+        }
+        Ok((dir, entries))
     }
 
     /// Removes a session's directory, durably, if nothing is in it.
@@ -145,12 +167,12 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// The names of the receipt's files, which all lie in `dir`: a worker that was taken over can't have
 /// another session's media removed.
 fn names(receipt: &Receipt, dir: &Path) -> Result<HashSet<String>, RemovalError> {
-    let shown = dir.display().to_string();
     let name = |file: &crate::session::MediaFile| {
-        let name = file.path.strip_prefix(&shown).and_then(|rest| rest.strip_prefix('/'));
-        let plain = name.filter(|name| name.ends_with(".mkv") && !name.contains('/'));
-        let elsewhere = || RemovalError::Elsewhere { path: PathBuf::from(&file.path), dir: dir.to_owned() };
-        plain.map(str::to_owned).ok_or_else(elsewhere)
+        let path = Path::new(&file.path);
+        let name = path.file_name().and_then(OsStr::to_str).filter(|name| name.ends_with(".mkv"));
+        let own = name.filter(|_| path.parent() == Some(dir));
+        let elsewhere = || RemovalError::Elsewhere { path: path.to_owned(), dir: dir.to_owned() };
+        own.map(str::to_owned).ok_or_else(elsewhere)
     };
     receipt.files.iter().map(name).collect()
 }
@@ -186,6 +208,7 @@ fn look(
                 }
                 entries.media.push(name);
             }
+            None if named.contains(&name) => return Err(RemovalError::Displaced { path: path.join(name) }),
             _ => entries.foreign.push(format!("{name:?}")),
         }
     }
@@ -217,10 +240,7 @@ fn check_unused(dir: &OwnedFd, name: &str, path: &Path) -> Result<(), RemovalErr
 
 fn unlink<'a>(dir: &OwnedFd, path: &Path, names: impl Iterator<Item = &'a str>) -> Result<(), RemovalError> {
     for name in names {
-        match unlinkat(dir, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(io_error("remove", &path.join(name))(error)),
-        }
+        super::unlink(dir, name).map_err(io_error("remove", &path.join(name)))?;
     }
     fsync(dir).map_err(io_error("sync", path))
 }
