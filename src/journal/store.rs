@@ -41,11 +41,11 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;
 ";
 
-/// Sessions that have a receipt, and media that was not removed.
+/// Sessions that have a receipt, and media that was not removed, as [`KeptMedia::of`] has it.
 const HAS_MEDIA: &str = "finished = 1 AND CASE WHEN json_valid(body)
     THEN CASE json_extract(body, '$.receipt.removal.state')
         WHEN 'pending' THEN 1 WHEN 'removed' THEN 0
-        ELSE json_array_length(body, '$.receipt.files') > 0 END
+        ELSE json_array_length(body, '$.receipt.files') > 0 OR json_extract(body, '$.receipt.forced') END
     ELSE 0 END";
 
 /// The open file.
@@ -241,8 +241,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), JournalError>
         transaction.commit()?;
     }
     // An index changes nothing that is stored: programs that don't know it keep it up.
-    let index =
-        format!("CREATE INDEX IF NOT EXISTS session_with_media ON session (change) WHERE {HAS_MEDIA}");
+    let index = format!("CREATE INDEX IF NOT EXISTS session_media ON session (change) WHERE {HAS_MEDIA}");
     connection.execute(&index, [])?;
     Ok(())
 }

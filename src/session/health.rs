@@ -88,6 +88,8 @@ pub struct Vitals {
     pub stuck: Vec<(SessionId, String)>,
     /// Sessions whose receipts the journal has not taken.
     pub unsaved: Vec<SessionId>,
+    /// Sessions whose media is to be removed and can't be: a sentence each.
+    pub unremoved: Vec<(SessionId, String)>,
     /// What the journal's last check met.
     pub journal: Option<String>,
     /// The disk of the media, once it was looked at.
@@ -290,6 +292,9 @@ fn judge_host(
             "the journal has not taken the receipt of session {session}: check the disk of state_dir"
         );
         find(Level::Failed, Subject::Journal, About::Session(session), message);
+    }
+    for (session, problem) in &vitals.unremoved {
+        find(Level::Degraded, Subject::Disk, About::Session(session), problem.clone());
     }
     if let Some(problem) = &vitals.journal {
         find(Level::Failed, Subject::Journal, About::Host, problem.clone());

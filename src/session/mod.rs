@@ -2,6 +2,7 @@
 //! Pure: no I/O, no clock, no thread, no log. Everything else performs what is decided here.
 
 pub mod account;
+mod age;
 pub mod device;
 pub mod health;
 mod id;
@@ -17,11 +18,12 @@ mod succession;
 mod view;
 
 pub use account::{Account, SourceAccount, SourceState};
+pub use age::AgeClock;
 pub use id::{ParseIdError, SessionId};
 pub use leases::{LeaseConflict, Leases};
 pub use reason::EndReason;
 pub use receipt::{Gap, GapReason, MediaFile, Receipt, Removal, RemovalReason, RemovalState, SourceReceipt};
-pub use retention::{KeptMedia, RetentionLimits, Room, next_removal};
+pub use retention::{Hold, KeptMedia, RetentionLimits, Room, is_out_of_reach, next_removal};
 pub use spec::{OptionsError, SessionSpec, SourceSpec, SpecError, StartOptions};
 pub use succession::DeadWorkers;
 pub use view::{PublicState, WorkerState, present};

@@ -105,6 +105,7 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
     let change = with.journal.last_change().await??;
     complete_receipts(&with.journal, &with.library, change, with.settings.limits.journal).await?;
     let kept = with.journal.kept().await??;
+    let shelf = Shelf::new(kept, &with.library);
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
     let (notices, notice_inbox) = mpsc::channel(NOTICES_MAX);
     let (changes, _) = broadcast::channel(CHANGES_MAX);
@@ -124,7 +125,7 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
         unsaved: Unsaved::default(),
         change,
         journalled: change,
-        shelf: Shelf::new(kept),
+        shelf,
         admission: Admission::default(),
         problems: VecDeque::new(),
         notices: notices.clone(),
@@ -203,7 +204,7 @@ impl Actor {
             Notice::Troubled { problem } => self.problem(None, problem),
             Notice::Journalled { id, worker, kept, change, events, outcome } => {
                 if outcome.is_ok() {
-                    self.shelf.add(kept);
+                    self.shelf.add(kept, &self.library);
                 }
                 self.on_journalled(&id, change, events, outcome);
                 self.remove_what_is_due();

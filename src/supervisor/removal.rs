@@ -16,12 +16,27 @@ use super::refusal::Refusal;
 use super::scope::Scope;
 use crate::clock::{Clock, MonoTime};
 use crate::journal::{JournalError, Record};
-use crate::library::RemovalError;
+use crate::library::{Library, RemovalError};
 use crate::session::limits::WARNINGS_MAX;
-use crate::session::{KeptMedia, Removal, RemovalReason, RemovalState, Room, SessionId, next_removal};
+use crate::session::{
+    AgeClock, Hold, KeptMedia, Removal, RemovalReason, RemovalState, Room, SessionId, is_out_of_reach,
+    next_removal,
+};
 
-/// When a removal that has failed is tried again.
+/// When a removal that has failed is tried again, at first; then after twice as long each time.
 const RETRY: Duration = Duration::from_secs(60);
+/// The longest time between two tries.
+const RETRY_MAX: Duration = Duration::from_secs(3600);
+/// A file system may give the room of a removed file back that late: btrfs does with its next commit, after
+/// 30 s (`btrfs(5)`), others after a transaction. What is measured earlier would have too much removed.
+const GIVEN_BACK_AFTER: Duration = Duration::from_secs(60);
+
+/// Told when the wall clock was set forward.
+const CLOCK_SET: &str =
+    "the clock was set forward: media goes by that age in a day; if it is wrong, set it back";
+/// Told when nothing is removed for room.
+const OUT_OF_REACH: &str = "the disk of media_dir would have less than retention.min_free_bytes free without any \
+    media, too: none is removed for it; see what fills the disk, or lower the limit";
 
 /// Somebody reads a session's media. As long as it is held, the media is not removed.
 #[derive(Debug)]
@@ -31,6 +46,8 @@ pub struct Reading(#[expect(dead_code, reason = "that it is held is all it says"
 pub(super) enum RemovalNotice {
     /// The journal was asked for the session.
     Found { id: SessionId, reason: RemovalReason, found: Box<Result<Option<Record>, JournalError>> },
+    /// The files were looked at: they can be removed, or not.
+    Checked { record: Box<Record>, reason: RemovalReason, outcome: Result<(), RemovalError> },
     /// The files are gone, with what is to be told of it; or not.
     Gone { record: Box<Record>, outcome: Result<Vec<String>, RemovalError> },
     /// Bytes free on the disk of the media, if that could be found out.
@@ -48,24 +65,52 @@ pub(super) struct Shelf {
     under_way: Option<SessionId>,
     /// A change that the journal is being told, and watchers are not yet.
     untold: Option<u64>,
-    /// Bytes free on the disk; absent until they are measured, and again since the last removal.
+    /// Bytes free on the disk as measured, and those of what was removed since; absent until then.
     free_bytes: Option<u64>,
     measuring: bool,
-    /// Removals that have failed, and until when they wait.
-    put_off: HashMap<SessionId, MonoTime>,
+    /// Until then the disk may not have given back what was removed.
+    given_back_at: MonoTime,
+    /// The disk would have too little room without any media; that was told.
+    out_of_reach: bool,
+    ages: AgeClock,
+    /// Removals that have failed.
+    put_off: HashMap<SessionId, PutOff>,
+}
+
+/// A removal that has failed.
+struct PutOff {
+    until: MonoTime,
+    wait: Duration,
+    /// What a person has to do, if it is not simply passed over.
+    problem: Option<String>,
 }
 
 impl Shelf {
-    pub(super) fn new(kept: Vec<KeptMedia>) -> Self {
-        Self { kept, ..Self::default() }
+    pub(super) fn new(kept: Vec<KeptMedia>, library: &Library) -> Self {
+        let mut shelf = Self::default();
+        for media in kept {
+            shelf.add(Some(media), library);
+        }
+        shelf
     }
 
-    /// The journal has the receipt of a session with this media.
-    pub(super) fn add(&mut self, media: Option<KeptMedia>) {
+    /// The journal has the receipt of a session with this media. What lies in another media directory takes up
+    /// no room in this one, and stays unless its session wants it removed.
+    pub(super) fn add(&mut self, media: Option<KeptMedia>, library: &Library) {
         let Some(media) = media else { return };
-        if !self.kept.iter().any(|it| it.session == media.session) {
+        let is_here = media.dir.as_ref().is_none_or(|dir| *dir == library.session_dir(&media.session));
+        let is_known = self.kept.iter().any(|it| it.session == media.session);
+        if !is_known && (is_here || media.removal.is_some()) {
             self.kept.push(media);
         }
+    }
+
+    /// What was promised to be removed, and can't be: why.
+    pub(super) fn unremoved(&self) -> Vec<(SessionId, String)> {
+        let told = |(id, put_off): (&SessionId, &PutOff)| Some((id.clone(), put_off.problem.clone()?));
+        let mut unremoved: Vec<_> = self.put_off.iter().filter_map(told).collect();
+        unremoved.sort();
+        unremoved
     }
 
     pub(super) fn untold(&self) -> Option<u64> {
@@ -110,14 +155,27 @@ impl Actor {
         if self.shelf.under_way.is_some() {
             return;
         }
-        let may_go = |media: &KeptMedia| {
-            let waits = self.shelf.put_off.get(&media.session).is_some_and(|until| now < *until);
-            !waits && !self.shelf.is_read(&media.session) && !self.live.contains_key(&media.session)
+        let was_doubted = self.shelf.ages.is_doubted();
+        let boot = Duration::from_nanos(self.clock.boot());
+        let room =
+            Room { now: self.shelf.ages.judge(self.clock.wall(), boot), free_bytes: self.shelf.free_bytes };
+        if !was_doubted && self.shelf.ages.is_doubted() && self.settings.retention.max_age.is_some() {
+            self.problem(None, CLOCK_SET.to_owned());
+        }
+        let hold = |media: &KeptMedia| match self.shelf.put_off.get(&media.session) {
+            Some(put_off) if now < put_off.until => Hold::PutOff,
+            _ if self.shelf.is_read(&media.session) || self.live.contains_key(&media.session) => Hold::Use,
+            _ => Hold::Nothing,
         };
-        let room = Room { now: self.clock.wall(), free_bytes: self.shelf.free_bytes };
-        let due = next_removal(&self.shelf.kept, &self.settings.retention, room, may_go);
-        let Some((media, reason)) = due else { return };
-        let id = media.session.clone();
+        let (kept, limits) = (&self.shelf.kept, &self.settings.retention);
+        let out_of_reach = is_out_of_reach(kept, limits, room, hold);
+        let due =
+            next_removal(kept, limits, room, hold).map(|(media, reason)| (media.session.clone(), reason));
+        if out_of_reach && !std::mem::replace(&mut self.shelf.out_of_reach, out_of_reach) {
+            self.problem(None, OUT_OF_REACH.to_owned());
+        }
+        self.shelf.out_of_reach = out_of_reach;
+        let Some((id, reason)) = due else { return };
         self.shelf.under_way = Some(id.clone());
         let (found, notices) = (self.journal.get(id.clone()), self.notices.clone());
         self.tasks.spawn(async move {
@@ -131,9 +189,13 @@ impl Actor {
         match notice {
             RemovalNotice::Found { id, reason, found } => self.on_found(id, reason, *found),
             RemovalNotice::Measured { free_bytes } => {
-                (self.shelf.free_bytes, self.shelf.measuring) = (free_bytes, false);
-                self.remove_what_is_due();
+                self.shelf.measuring = false;
+                if self.is_given_back() {
+                    self.shelf.free_bytes = free_bytes;
+                    self.remove_what_is_due();
+                }
             }
+            RemovalNotice::Checked { record, reason, outcome } => self.on_checked(record, reason, outcome),
             RemovalNotice::Gone { record, outcome } => self.on_gone(record, outcome),
             RemovalNotice::Journalled { record, outcome } => self.on_removal_journalled(record, outcome),
         }
@@ -141,7 +203,8 @@ impl Actor {
 
     /// Has the room on the disk measured, if that decides anything. A disk that hangs is asked once.
     pub(super) fn measure_room(&mut self) {
-        if self.settings.retention.min_free_bytes.is_none() || self.shelf.measuring {
+        let unwanted = self.settings.retention.min_free_bytes.is_none() || self.shelf.measuring;
+        if unwanted || !self.is_given_back() {
             return;
         }
         self.shelf.measuring = true;
@@ -154,27 +217,57 @@ impl Actor {
         });
     }
 
+    fn is_given_back(&self) -> bool {
+        self.clock.now() >= self.shelf.given_back_at
+    }
+
     fn on_found(
         &mut self,
         id: SessionId,
         reason: RemovalReason,
         found: Result<Option<Record>, JournalError>,
     ) {
-        let mut record = match found {
+        let record = match found {
             Ok(Some(record)) => Box::new(record),
             Ok(None) => return self.take_from_shelf(&id),
             Err(error) => return self.put_off(&id, &error),
         };
-        let Some(receipt) = record.receipt.as_mut() else { return self.take_from_shelf(&id) };
-        match receipt.removal {
-            Some(_) => self.unlink(record),
+        let Some(receipt) = record.receipt.clone() else { return self.take_from_shelf(&id) };
+        if receipt.removal.is_some() {
+            return self.unlink(record);
+        }
+        let (library, notices) = (self.library.clone(), self.notices.clone());
+        self.tasks.spawn(async move {
+            if let Ok(outcome) = tokio::task::spawn_blocking(move || library.check_removal(&receipt)).await {
+                // An actor that has ended removes nothing.
+                let _ =
+                    notices.send(Notice::Removal(RemovalNotice::Checked { record, reason, outcome })).await;
+            }
+        });
+    }
+
+    /// What can't be removed is not promised to be: its disk may come back when there is room again.
+    fn on_checked(
+        &mut self,
+        mut record: Box<Record>,
+        reason: RemovalReason,
+        outcome: Result<(), RemovalError>,
+    ) {
+        let id = record.spec.id().clone();
+        match (outcome, record.receipt.as_mut()) {
+            (Err(RemovalError::Missing { dir }), _) => {
+                tracing::warn!(session = %id, dir = %dir.display(), "media is not there, and is passed over");
+                self.pass_over(&id, None);
+            }
+            (Err(error), _) => self.put_off(&id, &error),
             // Somebody has begun to read since it was chosen.
-            None if self.shelf.is_read(&id) => self.shelf.under_way = None,
-            None => {
+            (Ok(()), _) if self.shelf.is_read(&id) => self.shelf.under_way = None,
+            (Ok(()), Some(receipt)) => {
                 let (state, removed_at) = (RemovalState::Pending, None);
                 receipt.removal = Some(Removal { state, removed_at, reason });
                 self.journal_removal(record);
             }
+            (Ok(()), None) => self.take_from_shelf(&id),
         }
     }
 
@@ -247,13 +340,19 @@ impl Actor {
         // Nobody may be watching.
         let view = compose::view_of(&record);
         let _ = self.changes.send(Arc::new(SessionView { cursor: self.cursor(), ..view }));
+        let reason = record.receipt.as_ref().and_then(|receipt| Some(receipt.removal.as_ref()?.reason));
+        let entry = self.shelf.kept.iter_mut().find(|media| media.session == id);
         if is_removed(&record) {
-            let receipt = record.receipt.as_ref();
-            let reason = receipt.and_then(|it| it.removal.as_ref()).map(|it| it.reason.as_str());
-            let files = receipt.map(|it| it.files.len());
-            tracing::info!(session = %id, reason, files, "media removed");
+            let files = record.receipt.as_ref().map(|receipt| receipt.files.len());
+            tracing::info!(session = %id, reason = reason.map(RemovalReason::as_str), files, "media removed");
+            let bytes = entry.map_or(0, |media| media.bytes);
+            self.shelf.free_bytes = self.shelf.free_bytes.map(|free| free.saturating_add(bytes));
+            self.shelf.given_back_at = self.clock.now() + GIVEN_BACK_AFTER;
             self.take_from_shelf(&id);
         } else {
+            if let Some(media) = entry {
+                media.removal = reason;
+            }
             self.unlink(record);
         }
     }
@@ -262,17 +361,24 @@ impl Actor {
         self.shelf.kept.retain(|media| media.session != *id);
         self.shelf.put_off.remove(id);
         self.shelf.under_way = None;
-        self.shelf.free_bytes = None;
-        self.measure_room();
         self.remove_what_is_due();
     }
 
     /// It is tried again later; what is wrong is told once.
     fn put_off(&mut self, id: &SessionId, error: &impl std::fmt::Display) {
-        self.shelf.under_way = None;
-        if self.shelf.put_off.insert(id.clone(), self.clock.now() + RETRY).is_none() {
-            self.problem(Some(id), format!("the media of session {id} can't be removed: {error}"));
+        let problem = format!("the media of session {id} can't be removed: {error}");
+        let is_known = self.shelf.put_off.get(id).is_some_and(|it| it.problem.as_ref() == Some(&problem));
+        if !is_known {
+            self.problem(Some(id), problem.clone());
         }
+        self.pass_over(id, Some(problem));
+    }
+
+    fn pass_over(&mut self, id: &SessionId, problem: Option<String>) {
+        let wait = self.shelf.put_off.get(id).map_or(RETRY, |before| RETRY_MAX.min(before.wait * 2));
+        let until = self.clock.now() + wait;
+        self.shelf.put_off.insert(id.clone(), PutOff { until, wait, problem });
+        self.shelf.under_way = None;
     }
 }
 

@@ -227,6 +227,7 @@ impl Actor {
             sessions,
             stuck: stuck.collect(),
             unsaved,
+            unremoved: self.shelf.unremoved(),
             journal: self.host.journal.clone(),
             disk: self.host.disk.clone().map(|disk| disk.map(|free_bytes| DiskVitals { free_bytes })),
             bytes_per_second: self.bytes_per_second(),

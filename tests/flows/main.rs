@@ -12,6 +12,7 @@ mod files;
 mod media;
 mod removal;
 mod restart;
+mod retention;
 mod search;
 mod service;
 mod shutdown;

@@ -1,7 +1,6 @@
 //! The removal of media that a session asks for: when, what, and what never.
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
@@ -16,23 +15,23 @@ use crate::agent::{Agent, eventually, refusal, send, session, until};
 use crate::site::{Site, camera, microphone};
 
 /// A session whose media is to be removed.
-fn removed_session(id: &str, devices: &[&str]) -> Session {
+pub fn removed_session(id: &str, devices: &[&str]) -> Session {
     let config = SessionConfig { remove_media: Some(true), ..Default::default() };
     Session { config: Some(config), ..session(id, devices) }
 }
 
-async fn read(agent: &Agent, id: &str) -> Result<Streaming<ReadMediaResponse>, Status> {
+pub async fn read(agent: &Agent, id: &str) -> Result<Streaming<ReadMediaResponse>, Status> {
     let request =
         ReadMediaRequest { session_id: id.to_owned(), file: String::new(), offset: 0, follow: true };
     Ok(agent.calls().read_media(request).await?.into_inner())
 }
 
-fn removal_state(receipt: Option<&Receipt>) -> &str {
+pub fn removal_state(receipt: Option<&Receipt>) -> &str {
     receipt.and_then(|it| it.removal.as_ref()).map_or("", |removal| removal.state.as_str())
 }
 
 /// The receipt as the agent's changes tell it, once the media was removed.
-async fn removed(agent: &Agent, id: &str) -> Receipt {
+pub async fn removed(agent: &Agent, id: &str) -> Receipt {
     let events = agent.calls().watch_agent(WatchAgentRequest { since: 0 }).await.expect("it can be watched");
     let event = until(&mut events.into_inner(), |event| {
         let own = event.session.as_ref().is_some_and(|session| session.id == id);
@@ -52,7 +51,7 @@ async fn stopped_while_read(agent: &Agent, id: &str) -> (Receipt, Streaming<Read
 }
 
 /// A camera whose pictures are large.
-fn large_camera() -> String {
+pub fn large_camera() -> String {
     camera("cam").replace("width = 320\nheight = 180", "width = 1920\nheight = 1080")
 }
 
@@ -202,6 +201,25 @@ async fn a_link_in_the_place_of_the_directory_keeps_everything_where_it_is() {
 }
 
 #[tokio::test]
+async fn a_link_in_the_place_of_a_file_of_the_receipt_is_not_called_removed() {
+    let site = Site::new("", &[large_camera(), microphone("mic")]);
+    let agent = Agent::serve(&site).await;
+    let (receipt, pieces) = stopped_while_read(&agent, "s").await;
+    let (file, moved) = (Path::new(&receipt.files[0].path), site.dir().join("moved.mkv"));
+    fs::rename(file, &moved).expect("it can be moved");
+    symlink(&moved, file).expect("a link in its place");
+    drop(pieces);
+    eventually("the problem is told", || site.log().contains("s-0001.mkv is a link or no file")).await;
+    assert_eq!(removal_state(agent.get("s").await.expect("it is known").receipt.as_ref()), "pending");
+    assert!(moved.exists() && file.is_symlink());
+    agent.end().await;
+    fs::rename(&moved, file).expect("it comes back");
+    let agent = Agent::serve(&site).await;
+    removed(&agent, "s").await;
+    assert!(!file.exists());
+}
+
+#[tokio::test]
 async fn a_file_that_somebody_writes_keeps_the_media_until_then() {
     let site = Site::new("", &[large_camera(), microphone("mic")]);
     let agent = Agent::serve(&site).await;
@@ -219,95 +237,4 @@ async fn a_file_that_somebody_writes_keeps_the_media_until_then() {
     let agent = Agent::serve(&site).await;
     removed(&agent, "s").await;
     eventually("the directory is gone", || !site.session_dir("s").exists()).await;
-}
-
-fn bytes(receipt: &Receipt) -> u64 {
-    receipt.files.iter().map(|file| file.bytes).sum()
-}
-
-/// Records a short session that keeps its media.
-async fn recorded(agent: &Agent, id: &str) -> Receipt {
-    agent.start(session(id, &["mic"])).await.expect("it starts");
-    agent.recorded(id, 0, 20_000).await;
-    agent.stop(id).await.expect("it stops").receipt.expect("its receipt")
-}
-
-fn setting(key: &str, value: u64) -> [(String, String); 1] {
-    [(format!("SHUTTERD__RETENTION__{key}"), value.to_string())]
-}
-
-#[tokio::test]
-async fn the_oldest_finish_goes_while_there_is_more_media_than_is_kept() {
-    let site = Site::new("", &[microphone("mic"), camera("cam")]);
-    let agent = Agent::serve(&site).await;
-    let (one, two) = (recorded(&agent, "one").await, recorded(&agent, "two").await);
-    agent.end().await;
-    assert!(site.session_dir("one").exists() && site.session_dir("two").exists());
-    let limit = setting("MAX_BYTES", bytes(&one) + bytes(&two) - 1);
-    let agent = Agent::serve_with(&site, &limit).await;
-    let told = removed(&agent, "one").await;
-    assert_eq!(told.removal.expect("it is told").reason, "max_bytes");
-    eventually("the directory is gone", || !site.session_dir("one").exists()).await;
-    agent.start(session("runs", &["cam"])).await.expect("it starts");
-    agent
-        .until("runs", |event| event.progress.as_ref().is_some_and(|it| it.durable_bytes > bytes(&one)))
-        .await;
-    assert_eq!(removal_state(agent.get("two").await.expect("it is known").receipt.as_ref()), "");
-    crate::media::check(&site, &two);
-    let runs = agent.stop("runs").await.expect("it stops").receipt.expect("its receipt");
-    assert!(
-        bytes(&runs) + bytes(&two) > bytes(&one) + bytes(&two),
-        "too much again, now that it is finished"
-    );
-    removed(&agent, "two").await;
-}
-
-#[tokio::test]
-async fn media_goes_when_it_is_too_old() {
-    let site = Site::new("retention.max_age_hours = 1", &[microphone("mic")]);
-    let agent = Agent::serve(&site).await;
-    recorded(&agent, "old").await;
-    let young = recorded(&agent, "young").await;
-    agent.end().await;
-    let journal = rusqlite::Connection::open(site.dir().join("state/journal.sqlite")).expect("the journal");
-    let aged = journal.execute(
-        "UPDATE session SET body = json_set(body, '$.receipt.finalizedAt', '2020-01-01T00:00:00.000Z') \
-         WHERE id = 'old'",
-        [],
-    );
-    assert_eq!(aged.expect("it can be changed"), 1);
-    drop(journal);
-    let agent = Agent::serve(&site).await;
-    assert_eq!(removed(&agent, "old").await.removal.expect("it is told").reason, "max_age");
-    eventually("the directory is gone", || !site.session_dir("old").exists()).await;
-    assert_eq!(removal_state(agent.get("young").await.expect("it is known").receipt.as_ref()), "");
-    crate::media::check(&site, &young);
-}
-
-#[tokio::test]
-async fn a_disk_with_too_little_room_loses_the_oldest_media_that_nobody_reads() {
-    let mut site = Site::unshared("", &[large_camera(), microphone("mic"), microphone("mic2")]);
-    if !site.small_disk("media", "size=128m,mode=755") {
-        return;
-    }
-    let site = std::sync::Arc::new(site);
-    let agent = Agent::serve_with(&site, &setting("MIN_FREE_BYTES", 64 << 20)).await;
-    agent.start(session("read", &["cam"])).await.expect("it starts");
-    agent.until("read", |event| event.progress.as_ref().is_some_and(|it| it.durable_bytes > 4 << 20)).await;
-    agent.stop("read").await.expect("it stops");
-    let pieces = read(&agent, "read").await.expect("it can be read");
-    recorded(&agent, "idle").await;
-    agent.start(session("runs", &["mic2"])).await.expect("it starts");
-    assert_eq!(removal_state(agent.get("idle").await.expect("it is known").receipt.as_ref()), "");
-    let filler = fs::File::create(site.media_dir().join("filler")).expect("a file that fills the disk");
-    std::io::copy(&mut std::io::repeat(0).take(80 << 20), &mut &filler).expect("there is room");
-    let told = removed(&agent, "idle").await;
-    assert_eq!(told.removal.expect("it is told").reason, "min_free");
-    assert_eq!(removal_state(agent.get("read").await.expect("it is known").receipt.as_ref()), "");
-    drop(pieces);
-    removed(&agent, "read").await;
-    assert!(site.media_dir().join("filler").exists(), "what is no session's stays, whatever room it takes");
-    agent.recorded("runs", 0, 20_000).await;
-    let runs = agent.stop("runs").await.expect("it stops").receipt.expect("its receipt");
-    assert_eq!((runs.end_reason.as_str(), runs.sources[0].lost), ("stop_requested", 0));
 }
