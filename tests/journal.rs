@@ -393,7 +393,7 @@ fn the_file_and_its_log_are_private() {
     answer(journal.put(started("a", 1))).expect("it is written");
     let files: Vec<_> =
         std::fs::read_dir(dir.path()).expect("a directory").map(|file| file.expect("a file")).collect();
-    assert_eq!(files.len(), 3);
+    assert_eq!(files.len(), 4, "the journal, its two logs and its reserve");
     for file in files {
         let mode = file.metadata().expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{:?}", file.file_name());

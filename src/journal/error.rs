@@ -65,6 +65,10 @@ impl JournalError {
     pub(super) fn file(path: &Path, source: std::io::Error) -> Self {
         Self::File { path: path.to_owned(), source: Arc::new(source) }
     }
+
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
+    }
 }
 
 impl From<rusqlite::Error> for JournalError {

@@ -7,9 +7,12 @@
 //!  cursor    one row: the highest change ever written, so that none is used twice after a removal
 //!  PRAGMA user_version = the schema's version
 //! ```
+//!
+//! Beside the file lies one that only holds room, for when the disk is full.
 
 mod error;
 mod record;
+mod reserve;
 mod store;
 mod writer;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
+use super::reserve::Reserve;
 use super::writer::Write;
 use super::{JournalError, Record, Records};
 use crate::session::{KeptMedia, SessionId};
@@ -51,25 +52,34 @@ const HAS_MEDIA: &str = "finished = 1 AND CASE WHEN json_valid(body)
 /// The open file.
 pub struct Store {
     connection: Connection,
+    reserve: Reserve,
 }
 
 impl Store {
     /// Opens the file at `path`, or makes it.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         make_private(path).map_err(|source| JournalError::file(path, source))?;
-        let mut connection = Connection::open(path)?;
-        prepare(&mut connection, path).map_err(|error| match error {
-            JournalError::Sqlite(inner) if means_damage(&inner) => {
-                JournalError::Damaged { path: path.to_owned(), problem: inner.to_string() }
-            }
-            error => error,
-        })?;
-        Ok(Self { connection })
+        let mut reserve = Reserve::beside(path);
+        let connection = match connect(path) {
+            // On a full disk SQLite can't even make its log, and says so in several ways.
+            Err(JournalError::Sqlite(_)) if reserve.give_back() => connect(path)?,
+            connection => connection?,
+        };
+        reserve.take();
+        Ok(Self { connection, reserve })
     }
 
     /// Performs `writes` in one commit; a result each. One that is refused doesn't harm the others.
     pub fn write(&mut self, writes: &[Write]) -> Vec<Result<(), JournalError>> {
-        self.try_write(writes).unwrap_or_else(|error| vec![Err(error); writes.len()])
+        let mut outcome = self.try_write(writes);
+        if outcome.as_ref().is_err_and(JournalError::is_full) && self.reserve.give_back() {
+            tracing::warn!("the journal's disk is full: the room that was kept for that is used");
+            outcome = self.try_write(writes);
+        }
+        if outcome.is_ok() {
+            self.reserve.take();
+        }
+        outcome.unwrap_or_else(|error| vec![Err(error); writes.len()])
     }
 
     /// The record of `id`.
@@ -218,6 +228,17 @@ fn make_private(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+fn connect(path: &Path) -> Result<Connection, JournalError> {
+    let mut connection = Connection::open(path)?;
+    prepare(&mut connection, path).map_err(|error| match error {
+        JournalError::Sqlite(inner) if means_damage(&inner) => {
+            JournalError::Damaged { path: path.to_owned(), problem: inner.to_string() }
+        }
+        error => error,
+    })?;
+    Ok(connection)
 }
 
 /// Sets durability, checks the file and its version, and makes the tables of a new one.

@@ -134,6 +134,35 @@ async fn a_disk_that_gives_room_back_late_loses_no_more_than_it_has_to() {
 }
 
 #[tokio::test]
+async fn a_full_disk_that_holds_the_journal_too_gets_room_again() {
+    let mut site = Site::unshared("", &[large_camera()]);
+    if !site.small_disk("disk", "size=64m,mode=755") {
+        return;
+    }
+    let disk = site.dir().join("disk");
+    let site = std::sync::Arc::new(site);
+    let on_disk = |name: &str| (format!("SHUTTERD__{name}"), disk.join(name).display().to_string());
+    let variables = [on_disk("STATE_DIR"), on_disk("MEDIA_DIR")];
+    let limited = [&variables[..], &setting("MIN_FREE_BYTES", 2 << 20)].concat();
+    let mut files = Vec::new();
+    let agent = Agent::serve_with(&site, &variables).await;
+    for id in ["one", "two"] {
+        agent.start(session(id, &["cam"])).await.expect("it starts");
+        agent.until(id, |event| event.progress.as_ref().is_some_and(|it| it.durable_bytes > 4 << 20)).await;
+        files.extend(agent.stop(id).await.expect("it stops").receipt.expect("its receipt").files);
+    }
+    agent.end().await;
+    for (id, file) in ["one", "two"].into_iter().zip(files) {
+        let filler = fs::OpenOptions::new().append(true).create(true).open(disk.join("filler"));
+        std::io::copy(&mut std::io::repeat(0), &mut &filler.expect("a file")).expect_err("the disk is full");
+        let agent = Agent::serve_with(&site, &limited).await;
+        assert_eq!(removed(&agent, id).await.removal.expect("it is told").reason, "min_free");
+        assert!(!Path::new(&file.path).exists());
+        agent.end().await;
+    }
+}
+
+#[tokio::test]
 async fn no_media_goes_for_room_that_all_of_it_could_not_give() {
     let site = Site::new("retention.min_free_bytes = 1152921504606846976", &[microphone("mic")]);
     let agent = Agent::serve(&site).await;
