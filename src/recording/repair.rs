@@ -38,6 +38,12 @@ pub enum RepairError {
         /// The file.
         path: PathBuf,
     },
+    /// It is no file that could hold a recording.
+    #[error("{} is a link or no file: name the recording itself", path.display())]
+    NoFile {
+        /// What was named.
+        path: PathBuf,
+    },
     /// It holds nothing that can be kept.
     #[error("cannot repair {}", path.display())]
     Media {
@@ -48,7 +54,7 @@ pub enum RepairError {
     },
 }
 
-/// Repairs every recording in `dir`, in the order of their numbers; of those below `before` only, since the
+/// Repairs every segment of the session that has `dir`, in the order of their numbers; of those below `before` only, since the
 /// session goes on with that one. A file without any media is removed; one of `known`, which was finished, is
 /// only counted.
 ///
@@ -65,6 +71,11 @@ pub fn repair_dir(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
         Err(error) => return Err(io(error)),
     };
+    // What others have put there is not ours to mend, to count or to remove.
+    let own = dir.file_name().map(|name| format!("{}-", name.to_string_lossy())).unwrap_or_default();
+    let is_own =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&own));
+    paths.retain(|path| segment_number(path).is_some() && is_own(path));
     let written_on = |path: &PathBuf| before.is_some_and(|before| segment_number(path) >= Some(before));
     paths.retain(|path| !written_on(path));
     let (mut repaired, mut failed) = (Vec::new(), Vec::new());
@@ -103,7 +114,9 @@ pub(super) fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFi
     let media = |source| RepairError::Media { path: path.to_owned(), source };
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
     // Somebody may be repairing it by hand.
-    flock(&file, FlockOperation::LockExclusive).map_err(|error| io(error.into()))?;
+    if let Err(error) = flock(&file, FlockOperation::LockExclusive) {
+        tracing::warn!(path = %path.display(), %error, "the file can't be locked");
+    }
     let bytes = file.metadata().map_err(io)?.len();
     let same = |known: &&MediaFile| known.bytes == bytes && Path::new(&known.path) == path;
     if let Some(known) = known.iter().find(same) {

@@ -175,6 +175,27 @@ async fn media_that_no_repair_can_count_goes_too() {
 }
 
 #[tokio::test]
+async fn what_others_put_beside_the_media_of_a_dead_worker_is_not_the_sessions() {
+    let site = Site::new("worker.restarts_max = 0", &[microphone("mic"), microphone("mic2")]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("other", &["mic2"])).await.expect("it starts");
+    agent.recorded("other", 0, 30_000).await;
+    let other = agent.stop("other").await.expect("it stops").receipt.expect("its receipt");
+    agent.start(removed_session("s", &["mic"])).await.expect("it starts");
+    agent.recorded("s", 0, 30_000).await;
+    let dir = site.session_dir("s");
+    fs::copy(&other.files[0].path, dir.join("other-0001.mkv")).expect("it can be copied");
+    fs::write(dir.join("s.mkv"), b"").expect("a file");
+    send(site.worker("s"), Signal::KILL);
+    let told = removed(&agent, "s").await;
+    assert_eq!(told.files.len(), 1, "{told:?}");
+    assert!(!Path::new(&told.files[0].path).exists());
+    assert!(dir.join("s.mkv").exists());
+    let copied = fs::read(dir.join("other-0001.mkv")).expect("it is there");
+    assert_eq!(blake3::hash(&copied).to_hex().as_str(), other.files[0].blake3);
+}
+
+#[tokio::test]
 async fn a_link_in_the_place_of_the_directory_keeps_everything_where_it_is() {
     let site = Site::new("", &[large_camera(), microphone("mic")]);
     let agent = Agent::serve(&site).await;
