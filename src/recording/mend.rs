@@ -3,9 +3,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::BufReader;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use super::repair::{RepairError, apply, media_seconds, repaired_mark};
@@ -47,7 +48,7 @@ pub struct Mended {
 pub fn mend(path: &Path, effect: Effect) -> Result<Mended, RepairError> {
     let io = |source| RepairError::Io { path: path.to_owned(), source };
     let media = |source| RepairError::Media { path: path.to_owned(), source };
-    let file = OpenOptions::new().read(true).write(effect == Effect::Mend).open(path).map_err(io)?;
+    let file = open(path, effect)?;
     if file.metadata().map_err(io)?.len() == 0 {
         // A worker makes the file, then locks it, then writes: the lock of an empty one is not to be taken.
         return Err(media(matroska::Error::HeaderIncomplete { at: 0 }));
@@ -55,6 +56,9 @@ pub fn mend(path: &Path, effect: Effect) -> Result<Mended, RepairError> {
     lock(&file, path, effect)?;
     let mark = repaired_mark();
     let plan = matroska::repair(BufReader::new(&file), std::slice::from_ref(&mark)).map_err(media)?;
+    if plan.blocks() == 0 && !plan.is_empty() {
+        return Err(media(matroska::Error::HeaderIncomplete { at: plan.file_bytes }));
+    }
     if effect == Effect::Mend && !plan.is_empty() {
         apply(&file, &plan).map_err(io)?;
         // What was written is read again: only what can be read counts as mended.
@@ -69,6 +73,21 @@ pub fn mend(path: &Path, effect: Effect) -> Result<Mended, RepairError> {
         damaged_bytes: plan.damaged_bytes,
         damaged_at: plan.damaged_at,
     })
+}
+
+/// Opens a regular file. A link may lead out of a directory that others write to, and a pipe or a device is not
+/// to be opened at all.
+fn open(path: &Path, effect: Effect) -> Result<File, RepairError> {
+    let io = |source| RepairError::Io { path: path.to_owned(), source };
+    let no_file = || RepairError::NoFile { path: path.to_owned() };
+    if !path.symlink_metadata().map_err(io)?.is_file() {
+        return Err(no_file());
+    }
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.read(true).write(effect == Effect::Mend).custom_flags(flags.bits().cast_signed());
+    let file = options.open(path).map_err(io)?;
+    if file.metadata().map_err(io)?.is_file() { Ok(file) } else { Err(no_file()) }
 }
 
 /// Takes the lock that every writer of a recording holds.

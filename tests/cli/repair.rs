@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 
 use super::{ID, file_of, session, video_packets};
@@ -110,6 +111,21 @@ fn what_holds_no_media_or_is_damaged_is_left_as_it_is() {
     let own = files.iter().find(|file| file["path"] == torn.display().to_string()).expect("it is told");
     assert_eq!(own["outcome"], "repaired", "one bad file keeps none from its repair: {own:#}");
     assert_eq!(fs::read(&outside).expect("it is there"), b"precious");
+    let (pipe, link) = (dir.path().join("pipe.mkv"), dir.path().join("link.mkv"));
+    mkfifoat(CWD, &pipe, Mode::RWXU).expect("a pipe");
+    symlink(&torn, &link).expect("a link");
+    let header = dir.path().join("header-0001.mkv");
+    fs::write(&header, &fs::read(&torn).expect("it is there")[..5000]).expect("a file");
+    for (path, told) in
+        [(&pipe, "is a link or no file"), (&link, "is a link or no file"), (&header, "before any media")]
+    {
+        for arguments in [&["--check"][..], &[]] {
+            let refused = repair(arguments, &[path]);
+            assert_eq!(refused.code, 1, "{refused:?}");
+            assert!(refused.out.contains(told), "{refused:?}");
+        }
+    }
+    assert_eq!(fs::metadata(&header).expect("it is there").len(), 5000);
     let missing = repair(&[], &[&dir.path().join("nothing.mkv")]);
     assert_eq!((missing.code, missing.out.as_str()), (3, ""), "{missing:?}");
 }
