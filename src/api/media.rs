@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::SendTimeoutError};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -17,6 +17,8 @@ use crate::supervisor::{Refusal, RefusalKind, SessionView};
 const PIECE_BYTES: usize = 64 * 1024;
 /// Messages that a slow client may have waiting.
 const PIECES_MAX: usize = 4;
+/// A reader who takes nothing for so long is ended: nobody holds a removal up for ever.
+const TAKEN_WITHIN: Duration = Duration::from_secs(600);
 /// The longest time without a look at what is durable by now.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -63,6 +65,8 @@ pub(super) async fn read(
     tasks.spawn(async move {
         let mut bytes = 0;
         let streamed = stream_files(&service, &id, &request, at, &pieces, &mut bytes).await;
+        // Until here the media is not removed. Who takes nothing doesn't take the error either.
+        drop(reading);
         let error = streamed.as_ref().err().map(Status::message);
         let left = pieces.is_closed();
         tracing::info!(session = %id, caller = reader, bytes, error, left, "media read");
@@ -70,8 +74,6 @@ pub(super) async fn read(
             // The client sees why, or has gone away.
             let _ = pieces.send(Err(error)).await;
         }
-        // Until here the media is not removed.
-        drop(reading);
     });
     Ok(ReceiverStream::new(stream))
 }
@@ -97,9 +99,11 @@ async fn stream_files(
                 break;
             }
             let length = content.len() as u64;
-            if pieces.send(Ok(ReadMediaResponse { file: file.name.clone(), offset, content })).await.is_err()
-            {
-                return Ok(());
+            let piece = ReadMediaResponse { file: file.name.clone(), offset, content };
+            match hand_over(pieces, piece, TAKEN_WITHIN).await {
+                Ok(()) => {}
+                Err(NotTaken::Gone) => return Ok(()),
+                Err(NotTaken::Waiting) => return Err(stalled(id)),
             }
             offset += length;
             *bytes += length;
@@ -117,6 +121,21 @@ async fn stream_files(
             () = pieces.closed() => return Ok(()),
             () = service.ending.cancelled() => return Ok(()),
         }
+    }
+}
+
+/// Why a reader has not taken a piece.
+#[derive(Debug, PartialEq, Eq)]
+enum NotTaken {
+    Gone,
+    Waiting,
+}
+
+async fn hand_over(pieces: &Pieces, piece: ReadMediaResponse, within: Duration) -> Result<(), NotTaken> {
+    match pieces.send_timeout(Ok(piece), within).await {
+        Ok(()) => Ok(()),
+        Err(SendTimeoutError::Closed(_)) => Err(NotTaken::Gone),
+        Err(SendTimeoutError::Timeout(_)) => Err(NotTaken::Waiting),
     }
 }
 
@@ -159,7 +178,32 @@ async fn read_piece(
     read.map_err(|_| unreadable(id))?.map_err(|_| unreadable(id))
 }
 
+fn stalled(id: &SessionId) -> Status {
+    let minutes = TAKEN_WITHIN.as_secs() / 60;
+    let message = format!("nothing was taken for {minutes} min: read on from the offset that was reached");
+    status(Refusal::new(RefusalKind::Aborted, "READER_STALLED", message).about("session", id))
+}
+
 fn unreadable(id: &SessionId) -> Status {
     let message = format!("the media of session {id} can't be read: check the disk of the media directory");
     status(Refusal::new(RefusalKind::Internal, "MEDIA_UNREADABLE", message).about("session", id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_who_takes_nothing_is_not_waited_for_for_ever() {
+        let (pieces, mut taken) = mpsc::channel(1);
+        let within = Duration::from_millis(1);
+        let piece = |offset| ReadMediaResponse { file: "s-0001.mkv".to_owned(), offset, content: vec![1] };
+        assert_eq!(hand_over(&pieces, piece(0), within).await, Ok(()));
+        assert_eq!(hand_over(&pieces, piece(1), within).await, Err(NotTaken::Waiting));
+        let first = taken.recv().await.expect("it was handed over").expect("a piece");
+        assert_eq!(first.offset, 0);
+        assert_eq!(hand_over(&pieces, piece(1), within).await, Ok(()));
+        drop(taken);
+        assert_eq!(hand_over(&pieces, piece(2), within).await, Err(NotTaken::Gone));
+    }
 }
