@@ -4,7 +4,8 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -13,12 +14,15 @@ use rustix::fs::{
     openat, openat2, statat, unlinkat,
 };
 use rustix::io::Errno;
+use serde::Deserialize;
 use thiserror::Error;
 
 use super::{Library, RECEIPT_DRAFT_NAME, RECEIPT_NAME};
 use crate::link::{LAST_ACCOUNT_DRAFT_NAME, LAST_ACCOUNT_NAME};
 use crate::session::{Receipt, SessionId};
 
+/// A longer receipt is none.
+const RECEIPT_BYTES_MAX: u64 = 8 << 20;
 /// Foreign entries that are told by name.
 const FOREIGN_TOLD_MAX: usize = 10;
 
@@ -50,6 +54,14 @@ pub enum RemovalError {
         /// The session's directory.
         dir: PathBuf,
     },
+    /// Another session's directory is in its place.
+    #[error(
+        "{} has the receipt of another session: move it away, and the session's own back", dir.display()
+    )]
+    Foreign {
+        /// The session's directory.
+        dir: PathBuf,
+    },
     /// Something else is in a file's place.
     #[error(
         "{} is a link or no file, and the media may be elsewhere: put the file back, or remove it yourself",
@@ -66,7 +78,7 @@ pub enum RemovalError {
         path: PathBuf,
     },
     /// The disk won't let it go.
-    #[error("cannot {doing} {}: check the disk, its permissions and mounts", path.display())]
+    #[error("cannot {doing} {}: {source}; check the disk, its permissions and mounts", path.display())]
     Io {
         /// What was tried.
         doing: &'static str,
@@ -131,6 +143,9 @@ impl Library {
             error => io_error("open", &path)(error),
         })?;
         let entries = look(&dir, &path, &receipt.session_id, &named)?;
+        if entries.notes.contains(&RECEIPT_NAME) && is_anothers(&dir, &receipt.session_id) {
+            return Err(RemovalError::Foreign { dir: path });
+        }
         for name in &entries.media {
             check_unused(&dir, name, &path)?;
         }
@@ -222,6 +237,24 @@ fn is_segment(name: &str, session: &SessionId) -> bool {
     let number = name.strip_prefix(session.as_str()).and_then(|rest| rest.strip_prefix('-'));
     let number = number.and_then(|rest| rest.strip_suffix(".mkv"));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit()))
+}
+
+/// Whether the receipt that lies in `dir` is another session's. One that can't be read is nobody's.
+fn is_anothers(dir: &OwnedFd, session: &SessionId) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = openat(dir, RECEIPT_NAME, flags, Mode::empty()) else { return false };
+    let mut json = Vec::new();
+    if File::from(file).take(RECEIPT_BYTES_MAX).read_to_end(&mut json).is_err() {
+        return false;
+    }
+    serde_json::from_slice(&json).is_ok_and(|told: Owned| told.session_id != *session)
+}
+
+/// What a receipt says of whose it is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Owned {
+    session_id: SessionId,
 }
 
 /// Whoever writes a recording has it locked. A session that is finished gets no new writer.

@@ -277,6 +277,7 @@ impl Actor {
         let Some(receipt) = record.receipt.clone() else { return };
         self.tasks.spawn(async move {
             let removed = tokio::task::spawn_blocking(move || {
+                library.check_removal(&receipt)?;
                 // As long as it lies there it says the same as the journal. A full disk is no reason to keep
                 // media.
                 if let Err(error) = library.write_receipt(&receipt) {

@@ -222,6 +222,29 @@ async fn a_link_in_the_place_of_the_directory_keeps_everything_where_it_is() {
 }
 
 #[tokio::test]
+async fn another_sessions_directory_in_the_place_of_the_sessions_own_is_not_touched() {
+    let site = Site::new("", &[large_camera(), microphone("mic"), camera("cam2")]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("other", &["cam2"])).await.expect("it starts");
+    agent.recorded("other", 5, 0).await;
+    let other = agent.stop("other").await.expect("it stops").receipt.expect("its receipt");
+    let (_, pieces) = stopped_while_read(&agent, "s").await;
+    let (own, others, moved) = (site.session_dir("s"), site.session_dir("other"), site.dir().join("moved"));
+    fs::rename(&own, &moved).expect("it can be moved");
+    fs::rename(&others, &own).expect("it can be moved");
+    drop(pieces);
+    eventually("the problem is told", || site.log().contains("has the receipt of another session")).await;
+    assert_eq!(removal_state(agent.get("s").await.expect("it is known").receipt.as_ref()), "pending");
+    agent.end().await;
+    fs::rename(&own, &others).expect("it comes back");
+    fs::rename(&moved, &own).expect("it comes back");
+    crate::media::check(&site, &other);
+    let agent = Agent::serve(&site).await;
+    removed(&agent, "s").await;
+    crate::media::check(&site, &other);
+}
+
+#[tokio::test]
 async fn a_link_in_the_place_of_a_file_of_the_receipt_is_not_called_removed() {
     let site = Site::new("", &[large_camera(), microphone("mic")]);
     let agent = Agent::serve(&site).await;
