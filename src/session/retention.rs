@@ -233,6 +233,18 @@ mod tests {
     }
 
     #[test]
+    fn media_that_no_repair_could_count_goes_by_its_age_alone() {
+        let now = WallTime::from_nanos(1_777_000_000_000_000_000);
+        let mut kept = three(now);
+        kept[0].bytes = 0;
+        let room = Room { now: Some(now), free_bytes: None };
+        let bytes = RetentionLimits { max_bytes: Some(49), ..RetentionLimits::default() };
+        assert_eq!(gone(kept.clone(), &bytes, room, ""), named(&["b"], RemovalReason::MaxBytes));
+        let age = RetentionLimits { max_age: Some(HOUR * 3), ..RetentionLimits::default() };
+        assert_eq!(gone(kept, &age, room, ""), named(&["a"], RemovalReason::MaxAge));
+    }
+
+    #[test]
     fn media_that_can_not_go_takes_no_other_along() {
         let now = WallTime::from_nanos(1_777_000_000_000_000_000);
         let put_off = |media: &KeptMedia| match media.session.as_str() {

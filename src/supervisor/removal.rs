@@ -257,7 +257,9 @@ impl Actor {
         match (outcome, record.receipt.as_mut()) {
             (Err(RemovalError::Missing { dir }), _) => {
                 tracing::warn!(session = %id, dir = %dir.display(), "media is not there, and is passed over");
-                self.pass_over(&id, None);
+                self.pass_over(&id, RETRY_MAX, None);
+                // Years of it may have been removed by hand: it must not keep the rest from its turn.
+                self.remove_what_is_due();
             }
             (Err(error), _) => self.put_off(&id, &error),
             // Somebody has begun to read since it was chosen.
@@ -372,11 +374,11 @@ impl Actor {
         if !is_known {
             self.problem(Some(id), problem.clone());
         }
-        self.pass_over(id, Some(problem));
+        let wait = self.shelf.put_off.get(id).map_or(RETRY, |before| RETRY_MAX.min(before.wait * 2));
+        self.pass_over(id, wait, Some(problem));
     }
 
-    fn pass_over(&mut self, id: &SessionId, problem: Option<String>) {
-        let wait = self.shelf.put_off.get(id).map_or(RETRY, |before| RETRY_MAX.min(before.wait * 2));
+    fn pass_over(&mut self, id: &SessionId, wait: Duration, problem: Option<String>) {
         let until = self.clock.now() + wait;
         self.shelf.put_off.insert(id.clone(), PutOff { until, wait, problem });
         self.shelf.under_way = None;

@@ -198,6 +198,27 @@ async fn media_that_is_not_there_is_not_promised_to_go_when_it_comes_back() {
 }
 
 #[tokio::test]
+async fn media_that_somebody_has_removed_keeps_none_from_its_turn() {
+    let site = Site::new("retention.max_age_hours = 1", &[microphone("mic")]);
+    let agent = Agent::serve(&site).await;
+    recorded(&agent, "there").await;
+    agent.end().await;
+    let journal = rusqlite::Connection::open(site.dir().join("state/journal.sqlite")).expect("the journal");
+    journal
+        .execute_batch(
+            "UPDATE session SET body = json_set(body, '$.receipt.finalizedAt', '2020-01-01T00:00:00.000Z');
+             WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 300)
+             INSERT INTO session (id, change, finished, body)
+             SELECT 'there' || n, n - 1000, 1, replace(body, 'there', 'there' || n) FROM session, number",
+        )
+        .expect("it can be changed");
+    drop(journal);
+    let agent = Agent::serve(&site).await;
+    assert_eq!(removed(&agent, "there").await.removal.expect("it is told").reason, "max_age");
+    assert_eq!(site.log().matches("media is not there, and is passed over").count(), 300);
+}
+
+#[tokio::test]
 async fn media_that_can_not_be_removed_takes_no_other_along() {
     let site = Site::new("", &[microphone("mic")]);
     let agent = Agent::serve(&site).await;
