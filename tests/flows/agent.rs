@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use crate::site::{SITE_VARIABLE, Site};
+use crate::site::Site;
 
 /// The longest wait for anything: a test that needs it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -165,14 +165,11 @@ pub fn launch(site: &Site) -> Child {
 }
 
 fn launch_with(site: &Site, variables: &[(String, String)]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shutterd"));
+    let mut command = Command::from(site.shutterd());
     command.arg("--config").arg(site.dir().join("flow.toml")).arg("serve");
     let log = site.log_file();
-    command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be cloned")).stderr(log);
-    command.env(SITE_VARIABLE, site.dir()).process_group(0).kill_on_drop(true);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SHUTTERD_")) {
-        command.env_remove(name);
-    }
+    command.stdout(log.try_clone().expect("a file can be cloned")).stderr(log);
+    command.process_group(0).kill_on_drop(true);
     command.envs(variables.iter().cloned());
     command.spawn().expect("the agent can be launched")
 }

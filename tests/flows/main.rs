@@ -10,6 +10,7 @@ mod ends;
 mod failing_disk;
 mod files;
 mod media;
+mod peers;
 mod removal;
 mod restart;
 mod retention;

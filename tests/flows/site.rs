@@ -2,10 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getuid, kill_process};
 use tempfile::TempDir;
 
 /// Marks every process of a site, so that none is left behind.
@@ -17,6 +20,7 @@ const LOG_BYTES_SHOWN: usize = 24_000;
 pub struct Site {
     dir: TempDir,
     mounts: Vec<PathBuf>,
+    user: u32,
 }
 
 /// A process of a site.
@@ -44,7 +48,37 @@ impl Site {
             devices.concat()
         );
         fs::write(dir.path().join("flow.toml"), config).expect("a config for the test");
-        Self { dir, mounts: Vec::new() }
+        Self { dir, mounts: Vec::new(), user: getuid().as_raw() }
+    }
+
+    /// Has this user's agents here, with a copy of the binary that every user may run.
+    pub fn belongs_to(&mut self, user: u32) {
+        self.user = user;
+        fs::copy(env!("CARGO_BIN_EXE_shutterd"), self.dir().join("shutterd")).expect("it can be copied");
+        fs::set_permissions(self.dir(), fs::Permissions::from_mode(0o755)).expect("the directory is ours");
+        chown(self.dir(), Some(user), Some(user)).expect("root may give it away");
+    }
+
+    /// The binary, run by `user`, out of reach of what this environment says about other agents.
+    pub fn shutterd_as(&self, user: u32) -> Command {
+        let copy = self.dir().join("shutterd");
+        let mut command =
+            Command::new(if copy.exists() { &copy } else { Path::new(env!("CARGO_BIN_EXE_shutterd")) });
+        if user != getuid().as_raw() {
+            command.uid(user).gid(user);
+        }
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SHUTTERD_"))
+        {
+            command.env_remove(name);
+        }
+        command.env(SITE_VARIABLE, self.dir()).stdin(Stdio::null());
+        command
+    }
+
+    /// The binary as the user of this site's agents.
+    pub fn shutterd(&self) -> Command {
+        self.shutterd_as(self.user)
     }
 
     pub fn dir(&self) -> &Path {
@@ -75,7 +109,7 @@ impl Site {
     pub fn small_disk(&mut self, name: &str, options: &str) -> bool {
         let dir = self.dir().join(name);
         fs::create_dir_all(&dir).expect("a directory for the disk");
-        let mounted = std::process::Command::new("mount")
+        let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", options, "shutterd-flows"])
             .arg(&dir)
             .output()
@@ -134,7 +168,7 @@ impl Drop for Site {
         }
         for dir in &self.mounts {
             // A lazy one succeeds also while something that was killed still holds a file.
-            let _ = std::process::Command::new("umount").arg("--lazy").arg(dir).status();
+            let _ = Command::new("umount").arg("--lazy").arg(dir).status();
         }
     }
 }
