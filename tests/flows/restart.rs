@@ -187,13 +187,50 @@ async fn a_second_agent_on_the_same_state_refuses_to_start_and_names_the_first()
     agent.start(session("s", &["cam"])).await.expect("it starts");
     let before = site.log().len();
     let status = patient("the second agent", launch(&site).wait()).await.expect("it can be waited for");
-    assert!(!status.success());
+    assert_eq!(status.code(), Some(1));
     let said = site.log()[before..].to_owned();
     assert!(said.contains(&format!("pid {}", agent.pid())), "{said}");
     assert!(said.contains(&site.dir().join("state").display().to_string()), "{said}");
     agent.recorded("s", 10, 0).await;
     let receipt = agent.stop("s").await.expect("the first goes on").receipt.expect("its receipt");
     check(&site, &receipt);
+}
+
+#[tokio::test]
+async fn a_second_agent_on_the_same_runtime_directory_refuses_to_start_and_leaves_the_first_its_sockets() {
+    let site = Site::new("", &[camera("cam")]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("s", &["cam"])).await.expect("it starts");
+    let (first, second) = (site.dir().join("flow.toml"), site.dir().join("second.toml"));
+    let config = std::fs::read_to_string(&first).expect("the config");
+    std::fs::write(&second, config.replace("/state\"", "/other-state\"")).expect("a config beside it");
+    let refused = command(&site, &second, &["serve"]).await;
+    assert_eq!(refused.status.code(), Some(1), "as on the same state directory");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    for part in
+        [&format!("pid {}", agent.pid()), &site.dir().join("run").display().to_string(), "runtime_dir"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // A connection that is there already would outlive its socket.
+    let shown = command(&site, &first, &["session", "show", "s"]).await;
+    assert!(shown.status.success(), "{shown:?}");
+    let worker = site.worker("s");
+    agent.crash().await;
+    let agent = Agent::serve(&site).await;
+    agent.until("s", |event| worker_state(event.session.as_ref()) == "working").await;
+    agent.recorded("s", 60, 0).await;
+    assert_eq!(site.workers(), [worker], "the worker has found its socket again");
+    let receipt = agent.stop("s").await.expect("it stops").receipt.expect("its receipt");
+    assert!(receipt.sources[0].gaps.is_empty(), "{receipt:?}");
+    check(&site, &receipt);
+}
+
+/// How a command with this config ended, and what it said.
+async fn command(site: &Site, config: &std::path::Path, words: &[&str]) -> std::process::Output {
+    let mut command = tokio::process::Command::from(site.shutterd());
+    command.arg("--config").arg(config).args(words).kill_on_drop(true);
+    patient("a command", command.output()).await.expect("the binary runs")
 }
 
 #[tokio::test]
