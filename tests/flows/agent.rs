@@ -16,7 +16,7 @@ use shutterd::api::proto::{
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -26,6 +26,8 @@ use crate::site::Site;
 
 /// The longest wait for anything: a test that needs it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Within this time a device that can't be had is refused by name.
+pub const SOON: Duration = Duration::from_secs(1);
 /// Between two looks at what no event tells.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -85,6 +87,14 @@ impl Agent {
         options: Option<StartOptions>,
     ) -> Result<Session, Status> {
         let request = StartSessionRequest { session: Some(session), options };
+        let answer = patient("a start", self.calls().start_session(request)).await?;
+        Ok(answer.into_inner().session.expect("an answer has its session"))
+    }
+
+    /// A start whose caller waits no longer than a second, which is enough for every refusal of a device.
+    pub async fn start_soon(&self, session: Session) -> Result<Session, Status> {
+        let mut request = Request::new(StartSessionRequest { session: Some(session), options: None });
+        request.set_timeout(SOON);
         let answer = patient("a start", self.calls().start_session(request)).await?;
         Ok(answer.into_inner().session.expect("an answer has its session"))
     }

@@ -243,7 +243,7 @@ async fn a_pipe_has_one_reader_at_a_time_whatever_it_is_called() {
     agent.start(session("s", &["mic1"])).await.expect("it starts");
     written.await.expect("the writer ran").expect("the pipe takes it");
     for (device, holder) in [("mic2", "s"), ("mic3", "another process")] {
-        let refused = agent.start(session("t", &[device])).await.expect_err("the pipe is being read");
+        let refused = agent.start_soon(session("t", &[device])).await.expect_err("the pipe is being read");
         let (code, reason, about) = refusal(&refused);
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "DEVICE_BUSY"), "{refused:?}");
         assert_eq!(about.get("holder").map(String::as_str), Some(holder), "{refused:?}");

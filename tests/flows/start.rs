@@ -1,10 +1,7 @@
 //! The start: all or nothing, once for all who ask for the same, and one holder to a device.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use shutterd::api::proto::StopMode;
-use tokio::time::Instant;
 use tonic::Code;
 
 use crate::agent::{Agent, drain, eventually, refusal, session, worker_state};
@@ -18,9 +15,7 @@ const SILENT: &str = r#"{ at_frame = 0, frames = 1000000, fault = "stall" }"#;
 #[tokio::test]
 async fn a_start_that_fails_on_one_device_leaves_nothing_behind() {
     let agent = Agent::serve(&Site::new("", &[microphone("mic"), faulty_camera("cam", FAILS)])).await;
-    let asked_at = Instant::now();
-    let failed = agent.start(session("s", &["mic", "cam"])).await.expect_err("the camera fails");
-    assert!(asked_at.elapsed() < Duration::from_secs(3), "it took {:?}", asked_at.elapsed());
+    let failed = agent.start_soon(session("s", &["mic", "cam"])).await.expect_err("the camera fails");
     let (code, reason, about) = refusal(&failed);
     assert_eq!(code, Code::FailedPrecondition, "{failed:?}");
     assert!(failed.message().contains("Camera cam"), "{failed:?}");

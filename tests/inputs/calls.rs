@@ -128,7 +128,8 @@ async fn devices_are_listed_with_the_session_that_holds_them() {
         device("mic", "Microphone", "audio", "s1"),
     ];
     assert_eq!(own(host.devices().await), held);
-    let status = host.start(session("s2", &["spare", "mic"])).await.expect_err("the microphone is held");
+    let busy = host.start_soon(session("s2", &["spare", "mic"]), None).await;
+    let status = busy.expect_err("the microphone is held");
     let about = [("device", "Microphone mic"), ("holder", "s1")];
     assert_refused("a busy device", &status, Code::FailedPrecondition, "DEVICE_BUSY", &about);
     assert_eq!(own(host.devices().await), held, "all or nothing");

@@ -14,9 +14,9 @@ use shutterd::api::proto::{
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
-use crate::agent::{PATIENCE, drain, patient, refusal, send, until};
+use crate::agent::{PATIENCE, SOON, drain, patient, refusal, send, until};
 use crate::site::{SITE_VARIABLE, Site};
 
 /// A running `serve` that listens on a Unix socket and on a TCP port of the kernel's choice.
@@ -78,6 +78,18 @@ impl Host {
         options: Option<StartOptions>,
     ) -> Result<Session, Status> {
         let request = StartSessionRequest { session: Some(session), options };
+        let answer = patient("a start", self.calls().start_session(request)).await?;
+        Ok(answer.into_inner().session.expect("an answer has its session"))
+    }
+
+    /// A start whose caller waits no longer than a second, which is enough for every refusal.
+    pub async fn start_soon(
+        &self,
+        session: Session,
+        options: Option<StartOptions>,
+    ) -> Result<Session, Status> {
+        let mut request = Request::new(StartSessionRequest { session: Some(session), options });
+        request.set_timeout(SOON);
         let answer = patient("a start", self.calls().start_session(request)).await?;
         Ok(answer.into_inner().session.expect("an answer has its session"))
     }

@@ -113,7 +113,7 @@ async fn a_ramp_that_is_played_into_alsa_is_in_the_file_sample_by_sample() {
     }
     let mut wanted = session("s4", &["mic-desk"]);
     wanted.sources[0].device_id = "mic-attic".to_owned();
-    let status = host.start(wanted).await.expect_err("there is no such microphone");
+    let status = host.start_soon(wanted, None).await.expect_err("there is no such microphone");
     assert_refused(
         "the attic",
         &status,

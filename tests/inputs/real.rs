@@ -227,12 +227,12 @@ async fn a_replay_that_cannot_be_what_is_asked_for_is_refused() {
     ] {
         let (what, source) = (format!("{format:?}"), format.source_id.clone());
         let options = StartOptions { max_duration: None, formats: vec![format] };
-        let status = host.start_with(session("s1", &[&source]), Some(options)).await.expect_err(&what);
+        let status = host.start_soon(session("s1", &[&source]), Some(options)).await.expect_err(&what);
         let reason = if what.contains("5000") { "DEVICE_MALFORMED" } else { "FORMAT_UNAVAILABLE" };
         assert_refused(&what, &status, Code::FailedPrecondition, reason, &[("source", &source)]);
     }
     for id in ["cam-empty", "cam-wav", "mic-clip"] {
-        let status = host.start(session("s1", &[id])).await.expect_err(id);
+        let status = host.start_soon(session("s1", &[id]), None).await.expect_err(id);
         assert_refused(id, &status, Code::FailedPrecondition, "DEVICE_MALFORMED", &[("source", id)]);
     }
     host.assert_nothing_is_left("all of these").await;

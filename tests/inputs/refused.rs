@@ -70,7 +70,7 @@ fn format(change: impl FnOnce(&mut SourceFormat)) -> SourceFormat {
 async fn assert_all_refused(host: &Host, cases: Vec<Case>) {
     for case in cases {
         let Case { what, session, options, code, reason, about } = case;
-        match host.start_with(session, Some(options)).await {
+        match host.start_soon(session, Some(options)).await {
             Ok(session) => panic!("{what} was taken: {session:?}"),
             Err(status) => assert_refused(what, &status, code, reason, &about),
         }
@@ -323,7 +323,7 @@ async fn a_message_stays_short_however_many_devices_have_one_name() {
     let host = Host::serve(&Site::new("", &devices)).await;
     let mut wanted = session("s1", &["c0"]);
     (wanted.sources[0].name, wanted.sources[0].device_id) = (name.clone(), String::new());
-    let status = host.start(wanted).await.expect_err("forty devices have this name");
+    let status = host.start_soon(wanted, None).await.expect_err("forty devices have this name");
     assert_refused("one name", &status, FailedPrecondition, "DEVICE_AMBIGUOUS", &[("source", "c0")]);
     host.end().await;
 }
