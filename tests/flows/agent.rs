@@ -77,6 +77,15 @@ impl Agent {
         health(&self.channel).await
     }
 
+    /// Waits until it tells this of itself.
+    pub async fn is_healthy(&self, wanted: ServingStatus) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.health().await != Some(wanted) {
+            assert!(Instant::now() < deadline, "health never became {wanted:?}");
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
     pub async fn start(&self, session: Session) -> Result<Session, Status> {
         self.start_with(session, None).await
     }

@@ -1,10 +1,9 @@
 //! Disks that fill up, go away or can't be written.
 
 use shutterd::api::proto::StopSessionResponse;
-use tokio::time::Instant;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::agent::{Agent, PATIENCE, eventually, refusal, session};
+use crate::agent::{Agent, eventually, refusal, session};
 use crate::media::check;
 use crate::site::{Site, faulty_camera, microphone};
 
@@ -129,13 +128,13 @@ async fn what_is_finished_stays_finished_however_long_the_journal_takes_for_its_
     let receipt = first.receipt.clone().expect("its receipt");
     assert!(!site.log().contains("the journal failed"), "the write is still under way");
     stays_finished(&agent, &first).await;
-    is_healthy(&agent, ServingStatus::NotServing).await;
+    agent.is_healthy(ServingStatus::NotServing).await;
     eventually("the journal refuses the receipt", || site.log().matches("the journal failed").count() >= 2)
         .await;
     stays_finished(&agent, &first).await;
-    is_healthy(&agent, ServingStatus::NotServing).await;
+    agent.is_healthy(ServingStatus::NotServing).await;
     lock.execute_batch("ROLLBACK").expect("others may write again");
-    is_healthy(&agent, ServingStatus::Serving).await;
+    agent.is_healthy(ServingStatus::Serving).await;
     stays_finished(&agent, &first).await;
     agent.crash().await;
     let found = Agent::serve(&site).await.get("s").await.expect("the journal has it");
@@ -151,14 +150,6 @@ async fn stays_finished(agent: &Agent, first: &StopSessionResponse) {
     let again = agent.stop("s").await.expect("it can be stopped again");
     assert!(again.already_finished);
     assert_eq!((&again.session, &again.receipt), (&first.session, &first.receipt));
-}
-
-async fn is_healthy(agent: &Agent, wanted: ServingStatus) {
-    let deadline = Instant::now() + PATIENCE;
-    while agent.health().await != Some(wanted) {
-        assert!(Instant::now() < deadline, "health never became {wanted:?}");
-        tokio::task::yield_now().await;
-    }
 }
 
 async fn refused_by_name(agent: &Agent) {

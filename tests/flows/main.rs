@@ -23,6 +23,7 @@ mod slow;
 mod sources;
 mod start;
 mod stop;
+mod stuck;
 mod succession;
 mod tracer;
 mod versions;

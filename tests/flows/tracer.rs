@@ -1,4 +1,5 @@
-//! Disks that fail or are slow for one process alone, by `strace`, which answers its system calls.
+//! What a disk or a driver does to one process alone, by `strace`: calls that fail or are slow, and a process
+//! that can't end.
 
 use std::process::{Child, Command, Stdio};
 
@@ -7,7 +8,7 @@ use rustix::process::Signal;
 use crate::agent::send;
 use crate::site::skip;
 
-/// A hold on a process, for as long as it lives.
+/// A hold on every thread of a process, for as long as it lives.
 pub struct Tracer(Child);
 
 impl Tracer {
@@ -15,14 +16,17 @@ impl Tracer {
     /// error, where this process may not trace another.
     pub fn hold(pid: u32, orders: &[&str]) -> Option<Self> {
         let mut command = Command::new("strace");
+        command.args(["-f", "-q", "-o", "/dev/null"]);
         // Only what is traced is answered.
         let calls: Vec<&str> = orders.iter().filter_map(|order| order.split(':').next()).collect();
-        command.args(["-f", "-q", "-o", "/dev/null", "-e", &format!("trace={}", calls.join(","))]);
+        if !calls.is_empty() {
+            command.args(["-e", &format!("trace={}", calls.join(","))]);
+        }
         for order in orders {
             command.args(["-e", &format!("inject={order}")]);
         }
         let child = command.args(["-p", &pid.to_string()]).stderr(Stdio::null()).spawn();
-        let mut tracer = Self(child.expect("strace can be run"));
+        let mut tracer = Self(child.expect("strace can be run (apt-get install strace)"));
         let threads = format!("/proc/{pid}/task");
         loop {
             let mut threads = std::fs::read_dir(&threads).expect("the process is there");
@@ -41,12 +45,19 @@ impl Tracer {
             std::thread::yield_now();
         }
     }
+
+    /// Answers nothing from here on, so that the process waits for it in its next call, and at its end too:
+    /// SIGKILL kills it, and yet it stays, with all that it has open, as a process does that its driver holds.
+    pub fn freeze(&self) {
+        send(self.0.id(), Signal::STOP);
+    }
 }
 
-/// The process is let go.
+/// The process goes on, or ends.
 impl Drop for Tracer {
     fn drop(&mut self) {
-        send(self.0.id(), Signal::INT);
+        // The kernel detaches the tracees of a tracer that dies.
+        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
