@@ -28,8 +28,10 @@ use super::sources::Sources;
 use super::stop::StopOrder;
 use crate::clock::{Anchor, Clock, MonoTime, SystemClock};
 use crate::device::Wake;
-use crate::link::WorkerSettings;
-use crate::link::message::{Ending, Opened, StartFailed, Stop, ToWorker, from_worker::Body, to_worker};
+use crate::link::message::{
+    Ending, Opened, StartFailed, Stop, ToWorker, Welcome, from_worker::Body, to_worker,
+};
+use crate::link::{LINK_VERSION, WorkerSettings};
 use crate::media::{Queue, QueueLimits};
 use crate::recording::{self, Ledger, Recorder, RecorderSettings};
 use crate::session::{EndReason, SessionId};
@@ -231,6 +233,11 @@ impl Control {
                 if abort {
                     self.queue.discard();
                 }
+            }
+            Some(to_worker::Body::Welcome(Welcome { link_version, .. })) if link_version != LINK_VERSION => {
+                let message = format!("the daemon speaks link version {link_version}, not {LINK_VERSION}");
+                tracing::warn!(message, "no daemon is understood any more");
+                self.end(EndReason::Orphaned, &message);
             }
             Some(to_worker::Body::Welcome(_)) => {
                 self.reports.send(&mut self.connection, &self.ledger, &self.queue);
