@@ -345,6 +345,10 @@ const BAD_DEVICES: &[(&str, &str)] = &[
         "[[devices]]\nid = \"a\"\nkind = \"pipe\"\nmedia = \"audio\"\npath = \"here\"",
         "5: devices[0].path is \"here\": use an absolute path, or \"fd:N\"",
     ),
+    (
+        "[[devices]]\nid = \"a\"\nkind = \"pipe\"\nmedia = \"audio\"\npath = \"fd:0\"",
+        "5: devices[0].path is \"fd:0\": use an absolute path, or \"fd:N\" with an N from 3",
+    ),
     ("devices = [3]", "1: devices[0] is the number 3: write a table of id"),
 ];
 

@@ -172,7 +172,14 @@ fn an_inherited_pipe_ends_with_its_writer_after_all_that_lay_in_it() {
     write_in_pieces(writer, &[&stream[..], &pictures[3][..100]].concat(), &[1000]);
     let wish = FormatWish { width: Some(320), height: Some(240), ..at_rate(15.0) };
     let path = format!("fd:{}", reader.as_raw_fd());
-    let mut device = started(&spec(MediaType::Video, Address::Pipe { path }, wish));
+    let spec = spec(MediaType::Video, Address::Pipe { path }, wish);
+    let own = refused(&spec);
+    assert!(
+        own.to_string().contains("hand the descriptor"),
+        "what this process has opened is its own: {own}"
+    );
+    rustix::io::fcntl_setfd(&reader, rustix::io::FdFlags::empty()).expect("it is open");
+    let mut device = started(&spec);
     assert_eq!(device.format().interval(), Duration::from_nanos(66_666_667));
     let found: Vec<_> = all(&mut *device).into_iter().map(|frame| frame.bytes).collect();
     assert!(found == pictures[..3]);

@@ -113,9 +113,10 @@ fn place(kind: &str, table: &Table<'_>) -> Result<Place, ConfigError> {
         "pipe" => {
             let path =
                 table.required("path", table.text("path")?, "the absolute path of a FIFO, or \"fd:N\"")?;
-            let is_descriptor = path.strip_prefix("fd:").is_some_and(|number| number.parse::<u16>().is_ok());
-            if !is_descriptor {
-                let advice = |advice| format!("{advice}, or \"fd:N\"");
+            let number = path.strip_prefix("fd:").and_then(|number| number.parse::<u16>().ok());
+            // The first three are a worker's own.
+            if number.is_none_or(|number| number < 3) {
+                let advice = |advice| format!("{advice}, or \"fd:N\" with an N from 3");
                 absolute(&path).map_err(|it| table.refused("path", format!("{path:?}"), advice(it)))?;
             }
             Ok(Place::Pipe(path))

@@ -35,9 +35,15 @@ impl Host {
 
     /// As [`Host::serve`], with further variables in the agent's environment.
     pub async fn serve_with(site: &Arc<Site>, variables: &[(&str, &OsStr)]) -> Self {
+        let mut command = command(site, &["serve", "--tcp", "127.0.0.1:0"]);
+        command.envs(variables.iter().copied());
+        Self::serve_by(site, command).await
+    }
+
+    /// As [`Host::serve`], by this command, which has the site's config.
+    pub async fn serve_by(site: &Arc<Site>, mut command: Command) -> Self {
         let logged = site.log().len();
-        let mut child = command(site, &["serve", "--tcp", "127.0.0.1:0"])
-            .envs(variables.iter().copied())
+        let mut child = command
             .stdout(site.log_file())
             .stderr(site.log_file())
             .spawn()

@@ -10,6 +10,7 @@ mod clip;
 mod config;
 mod contract;
 mod host;
+mod inherited;
 #[path = "../flows/media.rs"]
 mod media;
 mod microphone;

@@ -47,7 +47,7 @@ impl Inlet {
         let real = match inherited {
             None => PathBuf::from(path),
             Some(number) => match number.parse::<u32>() {
-                Ok(number) => PathBuf::from(format!("/proc/self/fd/{number}")),
+                Ok(number) => handed_on(number).map_err(|error| refused(&name, path, error))?,
                 Err(_) => return Err(malformed(&name, "the descriptor is no number: write fd:N")),
             },
         };
@@ -121,6 +121,18 @@ impl Inlet {
     pub(super) fn failed(&self, doing: &'static str, source: io::Error) -> DeviceError {
         DeviceError::Failed { device: self.name.clone(), doing, source }
     }
+}
+
+/// The path of a descriptor that this process was begun with. What it has opened itself since is marked
+/// `O_CLOEXEC` (`proc_pid_fdinfo(5)`), which no descriptor is that has come through `execve(2)`.
+fn handed_on(number: u32) -> io::Result<PathBuf> {
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+    let flags =
+        about.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    if flags.is_none_or(|flags| OFlags::from_bits_retain(flags).contains(OFlags::CLOEXEC)) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(PathBuf::from(format!("/proc/self/fd/{number}")))
 }
 
 /// Two readers of one pipe would each get a part of what is written. The lock is on the file itself, so
