@@ -7,6 +7,9 @@ mod recovered;
 #[path = "rules/restarts.rs"]
 mod restarts;
 
+#[path = "rules/times.rs"]
+mod times;
+
 #[path = "rules/history.rs"]
 mod history;
 
@@ -87,19 +90,43 @@ fn events(reasons: &[EndReason]) -> Vec<Event> {
     all
 }
 
+/// When something happens in a walk.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// As soon as the life has begun, so that the times in it are finitely many.
+    Begin,
+    /// When the time has come that is armed.
+    Due,
+    /// A while after that.
+    Late,
+}
+
+impl Moment {
+    fn of(self, life: &Life) -> MonoTime {
+        let due = life.history.armed.unwrap_or_default();
+        match self {
+            Self::Begin => MonoTime::default(),
+            Self::Due => due,
+            Self::Late => due + Duration::from_secs(1),
+        }
+    }
+}
+
+/// What can happen in a walk.
+type Occurrence = (Event, Moment);
+
 /// Walks all that `first` can become, breadth first, so that a broken promise comes with the shortest
 /// way to it. `phases` is how many phases it can come to.
 #[expect(clippy::print_stdout, reason = "how far a walk went is its result")]
-fn walk(first: Life, name: &str, phases: usize) {
-    let events = events(&EndReason::ALL);
+fn walk(first: Life, name: &str, events: &[Occurrence], phases: usize) {
     let mut lives = vec![(first.clone(), None)];
     let mut known = HashMap::from([(first, 0)]);
     let mut next = 0;
     while next < lives.len() {
         assert!(next < LIVES_MAX, "{name}: the states must be finitely many");
         let life = lives[next].0.clone();
-        let way = |last: Option<Event>, lives: &[(Life, Option<(usize, Event)>)]| {
-            let mut way: Vec<Event> = last.into_iter().collect();
+        let way = |last: Option<Occurrence>, lives: &[(Life, Option<(usize, Occurrence)>)]| {
+            let mut way: Vec<Occurrence> = last.into_iter().collect();
             let mut at = next;
             while let Some((before, event)) = lives[at].1 {
                 way.push(event);
@@ -111,14 +138,14 @@ fn walk(first: Life, name: &str, phases: usize) {
         if let Err(promise) = judge_liveness(&life) {
             panic!("{name}: {promise}, after {:?}\n{life:#?}", way(None, &lives));
         }
-        for event in &events {
+        for (event, moment) in events.iter().copied() {
             let mut after = life.clone();
-            if let Err(promise) = after.step(MonoTime::default(), *event) {
-                panic!("{name}: {promise}, after {:?}\n{life:#?}", way(Some(*event), &lives));
+            if let Err(promise) = after.step(moment.of(&life), event) {
+                panic!("{name}: {promise}, after {:?}\n{life:#?}", way(Some((event, moment)), &lives));
             }
             if !known.contains_key(&after) {
                 known.insert(after.clone(), lives.len());
-                lives.push((after, Some((next, *event))));
+                lives.push((after, Some((next, (event, moment)))));
             }
         }
         next += 1;
@@ -135,9 +162,14 @@ fn timeless() -> PhaseLimits {
     PhaseLimits { start, drain, term, kill, repair, close, backoff: zero, steady: zero, restarts: 2 }
 }
 
+/// Every event, while no time passes.
+fn at_once() -> Vec<Occurrence> {
+    events(&EndReason::ALL).into_iter().map(|event| (event, Moment::Begin)).collect()
+}
+
 #[test]
 fn every_promise_holds_in_every_state_that_an_admitted_session_can_reach() {
-    walk(Life::admit(timeless(), MonoTime::default()), "admitted", 9);
+    walk(Life::admit(timeless(), MonoTime::default()), "admitted", &at_once(), 9);
 }
 
 #[test]
@@ -145,12 +177,12 @@ fn every_promise_holds_in_every_state_that_a_recovered_session_can_reach() {
     for worker in [LeftWorker::Alive, LeftWorker::Gone] {
         for unrepaired in [false, true] {
             let left = Left { cause: None, worker, unrepaired };
-            walk(Life::recover(timeless(), MonoTime::default(), left), &format!("{left:?}"), 6);
+            walk(Life::recover(timeless(), MonoTime::default(), left), &format!("{left:?}"), &at_once(), 6);
         }
     }
     for cause in EndReason::ALL {
         let left = Left { cause: Some(cause), worker: LeftWorker::Alive, unrepaired: true };
-        walk(Life::recover(timeless(), MonoTime::default(), left), &format!("{left:?}"), 4);
+        walk(Life::recover(timeless(), MonoTime::default(), left), &format!("{left:?}"), &at_once(), 4);
     }
 }
 

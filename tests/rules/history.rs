@@ -17,7 +17,7 @@ pub(super) struct History {
     launched: bool,
     /// New workers since one has lasted.
     restarts: u8,
-    restarts_max: u8,
+    limits: PhaseLimits,
     /// A process is, or may be, there.
     worker: bool,
     linked: bool,
@@ -58,8 +58,7 @@ impl Life {
         let (machine, actions) = Machine::admit(limits, now);
         let armed = now + limits.start;
         assert_eq!(actions, [Action::JournalStart, Action::Publish, Action::Arm(armed)]);
-        let restarts_max = limits.restarts;
-        Self { history: History { armed: Some(armed), restarts_max, ..History::of(&machine) }, machine }
+        Self { history: History { armed: Some(armed), ..History::of(&machine, limits) }, machine }
     }
 
     pub(super) fn recover(limits: PhaseLimits, now: MonoTime, left: Left) -> Self {
@@ -73,7 +72,6 @@ impl Life {
             start_durable: true,
             launched: true,
             restarts: if worker == LeftWorker::Alive { 0 } else { limits.restarts },
-            restarts_max: limits.restarts,
             unrepaired,
             worker: true,
             stopped,
@@ -83,7 +81,7 @@ impl Life {
             stop_durable: stopped,
             cause,
             armed,
-            ..History::of(&machine)
+            ..History::of(&machine, limits)
         };
         Self { machine, history }
     }
@@ -111,13 +109,13 @@ impl Life {
 
 impl History {
     /// Of a life that has just begun.
-    fn of(machine: &Machine) -> Self {
+    fn of(machine: &Machine, limits: PhaseLimits) -> Self {
         Self {
             recovered: false,
             start_durable: false,
             launched: false,
             restarts: 0,
-            restarts_max: 0,
+            limits,
             worker: false,
             linked: false,
             degraded: false,
@@ -151,7 +149,14 @@ impl History {
         if self.end.is_some() {
             return require(actions.is_empty() && before == after, "a session that is over is silent");
         }
+        if event == Event::DeadlinePassed && self.armed.is_none_or(|armed| now < armed) {
+            return require(
+                actions.is_empty() && before == after,
+                "a deadline that has not come does nothing",
+            );
+        }
         let answerable = !self.leased && self.stop_durable;
+        let armed = self.armed;
         self.witness(before, now, event, after);
         let mut shown = self.shown;
         for action in actions {
@@ -176,6 +181,7 @@ impl History {
         require(!due || answers, "who waits for the release hears of it at once")?;
         self.judge_cause(before, event, after)?;
         self.judge_orders(before, event, actions)?;
+        self.judge_drain(before, now, event, armed)?;
         self.judge_state(after)
     }
 
@@ -223,7 +229,7 @@ impl History {
                 if std::mem::replace(&mut self.launched, true) {
                     self.restarts += 1;
                     require(
-                        self.restarts <= self.restarts_max,
+                        self.restarts <= self.limits.restarts,
                         "workers are started anew so often and no more",
                     )?;
                     require(
@@ -341,6 +347,26 @@ impl History {
             _ => false,
         };
         require(sent || !(hears && self.linked), "a worker hears of the stop as soon as it can")
+    }
+
+    /// A stop bounds the drain that it begins or finds, of which `armed` was the deadline.
+    fn judge_drain(
+        &self,
+        before: &Machine,
+        now: MonoTime,
+        event: Event,
+        armed: Option<MonoTime>,
+    ) -> Result<(), String> {
+        let Event::StopRequested { mode, drain, .. } = event else { return Ok(()) };
+        if !self.worker || self.terminated {
+            return Ok(());
+        }
+        let drain = drain.unwrap_or(self.limits.drain);
+        let longest = if mode == StopMode::Abort { drain.min(self.limits.term) } else { drain };
+        let due = self.armed.ok_or("a drain has a deadline")?;
+        require(due <= now + longest, "a drain takes no longer than its stop allows")?;
+        let prolonged = before.phase() == Phase::Ending && armed.is_some_and(|armed| armed < due);
+        require(!prolonged, "no stop prolongs a drain")
     }
 
     /// What must be true in every state.
