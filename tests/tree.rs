@@ -316,6 +316,23 @@ fn every_module_imports_only_from_lower_ranks_and_every_file_is_short() {
 }
 
 #[test]
+fn the_table_of_tests_has_a_place_for_each() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("CONTRIBUTING.md")).expect("the page is there");
+    for entry in std::fs::read_dir(root.join("tests")).expect("the tests are there") {
+        let path = entry.expect("a test can be listed").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("names are text");
+        let place = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("rs") => format!("`tests/{name}`"),
+            // A directory of its own, or the modules of a file.
+            None if path.is_dir() && !path.with_extension("rs").exists() => format!("`tests/{name}/`"),
+            _ => continue,
+        };
+        assert!(table.contains(&place) || name == "data", "CONTRIBUTING.md says nothing of {place}");
+    }
+}
+
+#[test]
 fn every_kind_of_violation_is_found() {
     for (file, code, why) in [
         ("session/id.rs", "use crate::media::Frame;", "isn't lower"),
