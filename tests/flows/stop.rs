@@ -256,3 +256,38 @@ async fn nothing_after_the_stop_is_kept_and_nothing_before_it_is_missing() {
     }
     check(&agent.site, &receipt);
 }
+
+#[tokio::test]
+async fn sound_ends_with_the_last_sample_that_is_stamped_no_later_than_the_stop() {
+    let rates = [44_100, 48_000, 96_000];
+    let devices = rates.map(|rate| microphone(&format!("mic-{rate}")) + &format!("sample_rate = {rate}\n"));
+    let site = Site::new("", &devices);
+    let agent = Agent::serve(&site).await;
+    for round in 0..3 {
+        for rate in rates {
+            let (id, device) = (format!("s-{rate}-{round}"), format!("mic-{rate}"));
+            agent.start(session(&id, &[&device])).await.expect("it starts");
+            agent.recorded(&id, 0, 10_000 * (round + 1)).await;
+            let receipt = receipt(agent.stop(&id).await.expect("it stops").receipt);
+            let sound = &receipt.sources[0];
+            assert_eq!((sound.filled, sound.missed, sound.lost), (0, 0, 0), "{sound:?}");
+            let (origin, stop_at) = instants(&site, &id);
+            let due = u64::try_from((stop_at - origin) * rate / 1_000_000_000);
+            let due = due.expect("it stops after it began") + 1;
+            let counted = crate::media::count(receipt.files[0].path.as_ref())[0].1;
+            // A sample's time is kept in whole nanoseconds, which may lie on either side of the stop.
+            assert!(counted.abs_diff(due) <= 1, "{counted} samples, {due} up to the stop: {receipt:?}");
+            check(&site, &receipt);
+        }
+    }
+}
+
+/// When the media of a session begins and when its stop was accepted, in nanoseconds of the monotonic clock, which
+/// only the journal tells.
+fn instants(site: &Site, id: &str) -> (i64, i64) {
+    let journal =
+        rusqlite::Connection::open(site.dir().join("state/journal.sqlite")).expect("the journal opens");
+    let query =
+        "SELECT json_extract(body, '$.origin'), json_extract(body, '$.stop.at') FROM session WHERE id = ?1";
+    journal.query_row(query, [id], |row| Ok((row.get(0)?, row.get(1)?))).expect("it has the session")
+}
