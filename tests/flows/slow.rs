@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use shutterd::api::proto::{Receipt, SourceReceipt, StopMode};
+use shutterd::api::proto::{Receipt, SourceReceipt, StopMode, WaitFor};
 use shutterd::clock::WallTime;
 
 use crate::agent::{Agent, drain, eventually, session};
@@ -70,6 +70,8 @@ async fn silence_that_is_filled_in_lies_where_the_sound_was_missing_also_at_a_ne
     check(&site, &receipt);
 }
 
+/// Has no sync of a worker return within a stop's deadline.
+const SLOW_SYNCS: [&str; 2] = ["trace=fdatasync,fsync", "inject=fdatasync,fsync:delay_enter=60000000"];
 /// Slows every write of a worker down.
 const SLOW: &str = "writev:delay_enter=150000";
 
@@ -114,4 +116,29 @@ async fn an_abort_loses_what_was_in_memory_and_counts_it_as_lost() {
     eventually("the worker's end", || site.workers().is_empty()).await;
     assert_eq!(count(receipt.files[0].path.as_ref())[0].1, receipt.sources[0].written);
     check(&site, &receipt);
+}
+
+#[tokio::test]
+async fn a_release_is_answered_before_the_files_are_final_for_a_drain_and_for_an_abort() {
+    let agent = Agent::serve(&Site::new("", &[camera("cam"), microphone("mic")])).await;
+    for (id, mode) in [("drained", StopMode::Drain), ("aborted", StopMode::Abort)] {
+        agent.start(session(id, &["cam", "mic"])).await.expect("released means free");
+        agent.recorded(id, 20, 30_000).await;
+        let worker = agent.site.worker(id);
+        let Some(tracer) = Tracer::attach(worker, &SLOW_SYNCS) else { return };
+        let mut stop = drain(id);
+        (stop.mode, stop.wait_for) = (mode.into(), WaitFor::Released.into());
+        let answer = agent.stop_with(stop).await.expect("it is released");
+        assert!(agent.site.workers().contains(&worker), "it is not done yet");
+        assert_eq!(answer.session.expect("its session").state, "processing");
+        let then = answer.receipt.expect("what is known so far");
+        assert!(!then.released_at.is_empty() && then.finalized_at.is_empty(), "{then:?}");
+        tracer.let_go();
+        let receipt = agent.finished(id).await.receipt.expect("its receipt");
+        assert_eq!((&receipt.released_at, receipt.forced), (&then.released_at, false), "{receipt:?}");
+        let order = [&receipt.requested_at, &receipt.released_at, &receipt.finalized_at];
+        assert!(order.is_sorted(), "{receipt:?}");
+        assert_eq!(agent.get(id).await.expect("it is there").receipt.as_ref(), Some(&receipt));
+        check(&agent.site, &receipt);
+    }
 }
