@@ -93,6 +93,9 @@ fn source(source: &serde_json::Value) -> String {
 
 fn release(receipt: &Receipt) -> String {
     match (receipt.requested_at, receipt.released_at) {
+        (Some(asked), Some(released)) if released < asked => {
+            format!("released {} before the stop", seconds(between(released, asked)))
+        }
         (Some(asked), Some(released)) => {
             format!("released {} after the stop", seconds(between(asked, released)))
         }
@@ -189,6 +192,14 @@ mod tests {
         assert!(released.contains("not final yet") && released.contains("session show s"), "{released}");
         let last = verdict(&settled(Some("2024-04-01T10:32:00.250Z")));
         assert_eq!(last, "everything captured is in the files");
+    }
+
+    #[test]
+    fn a_release_is_told_by_how_far_it_is_from_the_stop_on_either_side() {
+        let after = settled(None);
+        assert_eq!(release(&after), format!("released {} after the stop", seconds(0.1)));
+        let before = Receipt { requested_at: after.released_at, released_at: after.requested_at, ..after };
+        assert_eq!(release(&before), format!("released {} before the stop", seconds(0.1)));
     }
 
     #[test]

@@ -16,7 +16,8 @@ pub struct Receipt {
     pub end_reason: EndReason,
     /// The worker had to be ended by force, or died; what was on disk was repaired and kept.
     pub forced: bool,
-    /// When the stop was accepted: nothing later was kept.
+    /// When the stop was accepted, or the session ended by itself: nothing later was kept. Absent if its last
+    /// worker died and nobody asked for a stop; later than the release if the stop came after that.
     pub requested_at: Option<WallTime>,
     /// When the last device was closed.
     pub released_at: Option<WallTime>,

@@ -1,9 +1,10 @@
 //! Workers that die or hang in mid-session: a new one goes on in a new file, and the receipt tells the gap.
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
-use shutterd::api::proto::{Receipt, SourceReceipt};
+use shutterd::api::proto::{Receipt, SourceReceipt, StopSessionRequest, WaitFor};
 
-use crate::agent::{Agent, eventually, send, session, worker_state};
+use crate::agent::{Agent, drain, eventually, send, session, worker_state};
 use crate::media::check;
 use crate::site::{Site, camera, faulty_camera, microphone};
 
@@ -144,6 +145,47 @@ async fn a_stop_right_after_a_worker_has_died_keeps_what_it_recorded() {
     assert!(receipt.sources[0].written >= 45 && receipt.sources[1].written >= 72_000, "{receipt:?}");
     check(&site, &receipt);
     assert!(site.workers().is_empty());
+}
+
+#[tokio::test]
+async fn a_stop_that_comes_when_the_last_worker_has_died_was_requested_after_the_release() {
+    // A repair waits for whoever opens the other end.
+    let script = format!(
+        "[ \"$1\" != repair ] || : < \"${{0%/*}}/repair\"; exec \"{}\" \"$@\"",
+        env!("CARGO_BIN_EXE_shutterd")
+    );
+    let site = crate::versions::site("worker.restarts_max = 0", &script);
+    let gate = site.dir().join("repair");
+    mknodat(CWD, &gate, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+    let agent = Agent::serve(&site).await;
+    for stopped in [true, false] {
+        let id = if stopped { "stopped" } else { "left" };
+        agent.start(session(id, &["mic"])).await.expect("it starts");
+        agent.recorded(id, 0, 48_000).await;
+        send(site.worker(id), Signal::KILL);
+        agent.until(id, |event| worker_state(event.session.as_ref()) == "finalizing").await;
+        if stopped {
+            let released = StopSessionRequest { wait_for: WaitFor::Released.into(), ..drain(id) };
+            let then =
+                agent.stop_with(released).await.expect("nothing is held").receipt.expect("as far as it is");
+            assert!(then.requested_at >= then.released_at && then.finalized_at.is_empty(), "{then:?}");
+        }
+        let gate = gate.clone();
+        let opened = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(gate));
+        opened.await.expect("it ran").expect("the repair waits for it");
+        let receipt = agent.finished(id).await.receipt.expect("its receipt");
+        assert_eq!((receipt.end_reason.as_str(), receipt.forced), ("worker_failed", true), "{receipt:?}");
+        assert_eq!(
+            !receipt.requested_at.is_empty(),
+            stopped,
+            "nobody has asked for it otherwise: {receipt:?}"
+        );
+        assert!(
+            !receipt.released_at.is_empty() && receipt.released_at <= receipt.finalized_at,
+            "{receipt:?}"
+        );
+        check(&site, &receipt);
+    }
 }
 
 #[tokio::test]
