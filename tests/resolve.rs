@@ -356,6 +356,32 @@ fn the_format_is_the_sessions_wish_over_the_configs_over_the_devices_choice() {
 }
 
 #[test]
+fn of_several_names_for_one_device_the_one_that_is_used_says_the_format() {
+    let sized = |id: &str, name: &str, width| {
+        let wish = FormatWish { width: Some(width), ..FormatWish::default() };
+        ConfiguredDevice { wish, ..alias(id, name, by_path(PATH_1)) }
+    };
+    let config = [sized("large", "Large", 1920), sized("small", "Small", 320)];
+    let (video, options) = (MediaType::Video, StartOptions::default());
+    for (wanted, label, width) in [
+        (with_device("large", video), "Large", 1920),
+        (with_device("small", video), "Small", 320),
+        (source("large", video), "Large", 1920),
+        (source("Small", video), "Small", 320),
+        // By what tells the hardware: as the last of its names has it.
+        (with_device(PATH_1, video), "Small", 320),
+    ] {
+        let devices =
+            resolve(std::slice::from_ref(&wanted), &options, &config, &host()).expect("it is there");
+        assert_eq!((devices[0].label.as_str(), devices[0].wish.width), (label, Some(width)), "{wanted:?}");
+    }
+    let both =
+        [with_device("large", video), SourceSpec { id: "s2".to_owned(), ..with_device("small", video) }];
+    let twice = resolve(&both, &options, &config, &host()).expect_err("it is one device");
+    assert!(matches!(twice, ResolveError::Twice { .. }), "{twice}");
+}
+
+#[test]
 fn the_host_needs_no_search_only_if_every_source_names_a_virtual_device_by_its_id() {
     let config = [
         synthetic("demo", MediaType::Video),

@@ -99,9 +99,11 @@ pub enum ResolveError {
 }
 
 /// A device with every name it has on this host.
-struct Candidate {
+struct Candidate<'a> {
     /// What the config calls it: ids and names.
     aliases: Vec<String>,
+    /// What the config says of this device of the host, an entry for each of its names.
+    entries: Vec<&'a ConfiguredDevice>,
     /// What tells it from others: for a source's `deviceId`.
     ids: Vec<String>,
     /// What its driver calls it.
@@ -126,7 +128,7 @@ pub fn resolve(
             Some(id) => candidates.iter().filter(|it| it.ids.contains(id)).collect(),
             None => by_name(source, configured, &candidates),
         };
-        let mut device = the_only(source, &fitting, &candidates)?;
+        let mut device = the_only(source, &fitting, &candidates)?.as_named_by(source);
         for (_, wish) in options.formats.iter().filter(|(id, _)| *id == source.id) {
             device.wish = overlay(&device.wish, wish);
         }
@@ -157,8 +159,8 @@ pub fn needs_no_search(sources: &[SourceSpec], configured: &[ConfiguredDevice]) 
 fn by_name<'a>(
     source: &SourceSpec,
     configured: &[ConfiguredDevice],
-    candidates: &'a [Candidate],
-) -> Vec<&'a Candidate> {
+    candidates: &'a [Candidate<'a>],
+) -> Vec<&'a Candidate<'a>> {
     let name = &source.name;
     let is_alias = |it: &ConfiguredDevice| it.media == source.media && (it.id == *name || it.name == *name);
     if name.is_empty() {
@@ -176,12 +178,12 @@ fn by_name<'a>(
     candidates.iter().collect()
 }
 
-fn the_only(
+fn the_only<'a>(
     source: &SourceSpec,
-    fitting: &[&Candidate],
-    candidates: &[Candidate],
-) -> Result<DeviceSpec, ResolveError> {
-    let list = |of: &[&Candidate]| -> String {
+    fitting: &[&'a Candidate<'a>],
+    candidates: &[Candidate<'_>],
+) -> Result<&'a Candidate<'a>, ResolveError> {
+    let list = |of: &[&Candidate<'_>]| -> String {
         let mut names: Vec<_> =
             of.iter().map(|it| format!("{:?} ({})", it.spec.label, it.spec.key)).collect();
         names.sort();
@@ -190,7 +192,7 @@ fn the_only(
     };
     let wanted = source.device_id.clone().unwrap_or_else(|| source.name.clone());
     match fitting {
-        [one] => Ok(one.spec.clone()),
+        [one] => Ok(one),
         [] => Err(ResolveError::Missing {
             source_id: source.id.clone(),
             wanted,
@@ -204,8 +206,13 @@ fn the_only(
 }
 
 /// Every device of `media`, once each: a configured one stands for the found one that it names.
-fn candidates(media: MediaType, configured: &[ConfiguredDevice], found: &[FoundDevice]) -> Vec<Candidate> {
-    let mut all: Vec<Candidate> = found.iter().filter(|it| it.media == media).map(Candidate::found).collect();
+fn candidates<'a>(
+    media: MediaType,
+    configured: &'a [ConfiguredDevice],
+    found: &[FoundDevice],
+) -> Vec<Candidate<'a>> {
+    let mut all: Vec<Candidate<'a>> =
+        found.iter().filter(|it| it.media == media).map(Candidate::found).collect();
     for device in configured.iter().filter(|device| device.media == media) {
         let Place::Real(traits) = &device.place else {
             all.push(Candidate::virtual_device(device));
@@ -218,9 +225,9 @@ fn candidates(media: MediaType, configured: &[ConfiguredDevice], found: &[FoundD
             candidate.aliases.push(device.id.clone());
             if !device.name.is_empty() {
                 candidate.aliases.push(device.name.clone());
-                candidate.spec.label.clone_from(&device.name);
             }
-            candidate.spec.wish = overlay(&candidate.spec.wish, &device.wish);
+            candidate.entries.push(device);
+            say(&mut candidate.spec, device);
         }
     }
     all
@@ -241,7 +248,30 @@ impl ConfiguredDevice {
     }
 }
 
-impl Candidate {
+/// What an entry of the config says of a device of the host.
+fn say(spec: &mut DeviceSpec, entry: &ConfiguredDevice) {
+    if !entry.name.is_empty() {
+        spec.label.clone_from(&entry.name);
+    }
+    spec.wish = overlay(&spec.wish, &entry.wish);
+}
+
+impl Candidate<'_> {
+    /// The device as the entry has it whose id or name the source uses; as all of its entries have it, the last
+    /// one first, if the source means it otherwise.
+    fn as_named_by(&self, source: &SourceSpec) -> DeviceSpec {
+        let mut spec = self.spec.clone();
+        let is_used = |entry: &&&ConfiguredDevice| match &source.device_id {
+            Some(id) => entry.id == *id,
+            None => entry.id == source.name || entry.name == source.name,
+        };
+        if let Some(entry) = self.entries.iter().find(is_used) {
+            spec.wish = FormatWish::default();
+            say(&mut spec, entry);
+        }
+        spec
+    }
+
     fn found(device: &FoundDevice) -> Self {
         let address = match device.media {
             MediaType::Video => Address::Camera {
@@ -258,6 +288,7 @@ impl Candidate {
         ids.push(device.node.clone());
         Self {
             aliases: Vec::new(),
+            entries: Vec::new(),
             ids,
             name: Some(device.name.clone()),
             spec: DeviceSpec {
@@ -281,6 +312,7 @@ impl Candidate {
         let key = device.virtual_key().expect("real devices are candidates once they are found");
         Self {
             aliases: vec![device.id.clone(), label.clone()],
+            entries: Vec::new(),
             ids: vec![device.id.clone(), key.0.clone()],
             name: None,
             spec: DeviceSpec {
