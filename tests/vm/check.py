@@ -27,6 +27,17 @@ MICROPHONE = "microphone"
 SOURCES = [*CAMERAS, MICROPHONE]
 SAMPLE_RATE = 48_000
 TONE_HZ = 440.0
+# What the guest asks for in vain: the reason that it is told, and what the message names.
+REFUSALS = {
+    "absent-camera": ("a camera that isn't there is refused by name", "DEVICE_MISSING", "attic"),
+    "absent-microphone": ("a microphone that isn't there is refused by name", "DEVICE_MISSING", "attic"),
+    "busy-camera": ("a camera that another program captures is refused by name", "DEVICE_BUSY", "/dev/video0"),
+    "busy-microphone": ("a microphone that another program captures is refused by name", "DEVICE_BUSY", "Loopback"),
+    "odd-camera": ("a picture size that the driver can't deliver is refused by name", "FORMAT_UNAVAILABLE", "333x77"),
+    "odd-microphone": ("a rate that the driver can't deliver is refused by name", "FORMAT_UNAVAILABLE", "96000"),
+}
+# The command line's exit code for what the agent refuses.
+REFUSED = 4
 # Far fewer than ten seconds hold: they only exclude a recording of next to nothing.
 FRAMES_MIN = 30
 SAMPLES_MIN = 2 * SAMPLE_RATE
@@ -234,6 +245,28 @@ def device_opens(device):
     return check
 
 
+def refusal_is_named(name):
+    _, reason, named = REFUSALS[name]
+
+    def check(recording):
+        code = int((recording.results / f"refused-{name}.code").read_text())
+        error = json.loads((recording.results / f"refused-{name}.json").read_text().splitlines()[-1])["error"]
+        expect((code, error["reason"]) == (REFUSED, reason), f"exit code {code}: {error}")
+        expect(named in error["message"], f"{named} isn't named: {error['message']}")
+        if reason == "DEVICE_BUSY":
+            expect(error["about"].get("holder") == "another process", f"who holds it isn't told: {error}")
+        return error["message"]
+
+    return check
+
+
+def refusals_leave_nothing(recording):
+    held = (recording.results / "held-after-refusals").read_text().split()
+    expect(not held, f"shutterd holds {held}")
+    left = [name for name in REFUSALS if (recording.dir.parent / name).exists()]
+    expect(not left, f"there is media of {left}")
+
+
 def daemon_ended_well(recording):
     code = (recording.results / "daemon-exit-code").read_text().strip()
     expect(code == "0", f"its exit code is {code}")
@@ -261,6 +294,8 @@ POINTS = [
     ("shutterd holds no device after the stop", devices_are_let_go),
     *[(f"the {name} can be opened after the stop", device_opens(device)) for device, (name, _) in CAMERAS.items()],
     ("the microphone can be opened after the stop", device_opens(MICROPHONE)),
+    *[(what, refusal_is_named(name)) for name, (what, _, _) in REFUSALS.items()],
+    ("what is refused holds no device and leaves no media", refusals_leave_nothing),
     ("the daemon ends on SIGTERM with exit code 0", daemon_ended_well),
     ("the guest script came to its end", guest_script_ended_well),
 ]
@@ -282,7 +317,7 @@ def main():
             expect(recording, unreadable)
             detail = check(recording)
             print(f"ok {number} - {what}" + (f" ({detail})" if detail else ""), flush=True)
-        except (Failed, OSError, ValueError, KeyError, TypeError, subprocess.CalledProcessError) as error:
+        except (Failed, OSError, ValueError, LookupError, TypeError, subprocess.CalledProcessError) as error:
             failed += 1
             why = str(error) if isinstance(error, Failed) else repr(error)
             print(f"not ok {number} - {what}, {why}", flush=True)

@@ -13,7 +13,8 @@ start_devices() {
   # Its reader sees the writer's own buffers: with the default of two, a frame changes while it is read.
   modprobe v4l2loopback video_nr="${webcam_node#/dev/video}" card_label="Integrated Webcam" \
     exclusive_caps=1 max_buffers=8
-  modprobe snd-aloop
+  # With one subdevice, as a microphone has: of several, who asks gets one that is free.
+  modprobe snd-aloop pcm_substreams=1
   udevadm settle
   # A size and a rate that an emulated processor can draw.
   v4l2-ctl -d "$raw_node" --set-fmt-video=width=320,height=180,pixelformat=YUYV >/dev/null
