@@ -71,7 +71,7 @@ async fn silence_that_is_filled_in_lies_where_the_sound_was_missing_also_at_a_ne
 }
 
 /// Has no sync of a worker return within a stop's deadline.
-const SLOW_SYNCS: [&str; 2] = ["trace=fdatasync,fsync", "inject=fdatasync,fsync:delay_enter=60000000"];
+const SLOW_SYNCS: &str = "fdatasync,fsync:delay_enter=60000000";
 /// Slows every write of a worker down.
 const SLOW: &str = "writev:delay_enter=150000";
 
@@ -125,7 +125,7 @@ async fn a_release_is_answered_before_the_files_are_final_for_a_drain_and_for_an
         agent.start(session(id, &["cam", "mic"])).await.expect("released means free");
         agent.recorded(id, 20, 30_000).await;
         let worker = agent.site.worker(id);
-        let Some(tracer) = Tracer::attach(worker, &SLOW_SYNCS) else { return };
+        let Some(tracer) = Tracer::hold(worker, &[SLOW_SYNCS]) else { return };
         let mut stop = drain(id);
         (stop.mode, stop.wait_for) = (mode.into(), WaitFor::Released.into());
         let answer = agent.stop_with(stop).await.expect("it is released");
@@ -133,7 +133,7 @@ async fn a_release_is_answered_before_the_files_are_final_for_a_drain_and_for_an
         assert_eq!(answer.session.expect("its session").state, "processing");
         let then = answer.receipt.expect("what is known so far");
         assert!(!then.released_at.is_empty() && then.finalized_at.is_empty(), "{then:?}");
-        tracer.let_go();
+        drop(tracer);
         let receipt = agent.finished(id).await.receipt.expect("its receipt");
         assert_eq!((&receipt.released_at, receipt.forced), (&then.released_at, false), "{receipt:?}");
         let order = [&receipt.requested_at, &receipt.released_at, &receipt.finalized_at];
