@@ -116,6 +116,17 @@ impl Daemon {
         panic!("the worker did not say what was waited for");
     }
 
+    /// The final account, when the stop was accepted at this time.
+    fn stopped_at(&mut self, stop_at: u64) -> Account {
+        self.say(to_worker::Body::Stop(Stop { stop_at, abort: false }));
+        self.until(|body| match body {
+            from_worker::Body::Finished(finished) => {
+                Some(serde_json::from_slice(&finished.account).expect("an account"))
+            }
+            _ => None,
+        })
+    }
+
     fn recorded_for(&mut self, seconds: f64) {
         self.until(|body| {
             let from_worker::Body::Report(report) = body else { return None };
@@ -151,13 +162,7 @@ fn check(sound: Sound) {
     });
     daemon.recorded_for(3.0);
     let stop = SystemClock.now() - LATE;
-    daemon.say(to_worker::Body::Stop(Stop { stop_at: stop.nanos(), abort: false }));
-    let account: Account = daemon.until(|body| match body {
-        from_worker::Body::Finished(finished) => {
-            Some(serde_json::from_slice(&finished.account).expect("one"))
-        }
-        _ => None,
-    });
+    let account = daemon.stopped_at(stop.nanos());
     let [cam, mic] = &account.sources[..] else { panic!("two sources: {account:?}") };
     let whole: f64 = stop.since(origin).as_secs_f64();
     let file = Path::new(&account.files[0].path);
@@ -200,4 +205,27 @@ fn what_was_captured_after_a_stop_that_came_late_is_in_no_file() {
 #[test]
 fn pcm_after_a_stop_that_came_late_is_in_no_file() {
     check(Sound::Pcm);
+}
+
+#[test]
+fn a_file_in_which_everything_was_captured_after_the_stop_is_none() {
+    for seconds in [0.0, 1.0] {
+        let dir = tempfile::Builder::new().prefix("late").tempdir_in("/tmp").expect("a directory");
+        let mut daemon = Daemon::begin(dir.path(), Sound::Flac);
+        let origin = daemon.until(|body| match body {
+            from_worker::Body::Working(working) => Some(working.origin),
+            _ => None,
+        });
+        daemon.recorded_for(seconds);
+        // Stamps are kept in ticks of 100 µs.
+        let account = daemon.stopped_at(origin - 1_000_000);
+        assert!(account.files.is_empty(), "{account:?}");
+        for source in &account.sources {
+            let SourceReceipt { captured, written, dropped, lost, .. } = source.receipt;
+            assert_eq!((captured, written, dropped, lost), (0, 0, 0, 0), "{account:?}");
+        }
+        let entries = std::fs::read_dir(dir.path().join("late")).expect("the session's directory");
+        let names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+        assert_eq!(names, [".account.json"]);
+    }
 }

@@ -1,22 +1,23 @@
 //! The recorder of a session: one file after the other, each with a track per source. A file that can't be
 //! gone on with is given up; the next one begins with what was not durable in it.
 
+mod next_file;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::RecordError;
-use super::begin::{RecorderSettings, TrackSettings, create, gap_tags, make_dir, source_of, track_number};
+use super::begin::{RecorderSettings, TrackSettings, create, source_of, track_number};
 use super::formats::Formats;
 use super::ledger::Ledger;
 use super::outage::{Backlog, Holes, Trouble};
 use super::salvage::Salvages;
-use super::segment::{Abandoned, Segment};
+use super::segment::Segment;
 use crate::clock::{Clock, MonoTime, SystemClock};
 use crate::matroska::{self, TrackNumber};
 use crate::media::Packet;
-use crate::telemetry::chain;
 
 /// A packet may be this much older than the first one of its file.
 const SLACK: Duration = Duration::from_millis(500);
@@ -27,6 +28,8 @@ const LAGGARD_WAIT: Duration = Duration::from_secs(60);
 const ROTATE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// The longest time between two looks at whether somebody has removed the file.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Everything in a file is stamped later.
+const BEFORE_ALL: matroska::Timestamp = matroska::Timestamp::from_ns(-1);
 /// How often the last file is tried to be finished, and how long after the first failure.
 const FINISH_TRIES: u32 = 4;
 const FINISH_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -157,8 +160,8 @@ impl Recorder {
         for attempt in 0..FINISH_TRIES {
             if let Some(segment) = self.segment.take() {
                 self.holes.tell(&self.ledger);
-                match segment.finish(&gap_tags(&self.ledger)) {
-                    Ok(file) => self.ledger.file(file),
+                match self.finish_file(segment) {
+                    Ok(()) => {}
                     // What was taken out of it may not be durable.
                     Err(abandoned) if !removed.is_empty() => return Err(abandoned.error),
                     Err(abandoned) => drop(self.give_up(*abandoned)),
@@ -221,114 +224,6 @@ impl Recorder {
         }
     }
 
-    /// A source has another format: a file has one for each track, so the next file begins with `packet`.
-    fn change_format(&mut self, packet: Packet) -> Result<(), RecordError> {
-        self.formats.follow(&packet, &self.ledger);
-        self.backlog.push_front(std::iter::once(packet));
-        if let Some(full) = self.segment.take() {
-            self.close(full);
-        }
-        self.go_on(SystemClock.now())
-    }
-
-    /// Finishes a file that others follow; one that can't be finished is given up.
-    fn close(&mut self, full: Segment) {
-        tracing::info!(file = %full.path().display(), "segment closed");
-        self.full_until = self.last.values().map(|(timestamp, _)| *timestamp).max();
-        let bytes = full.bytes();
-        match full.finish(&gap_tags(&self.ledger)) {
-            Ok(file) => {
-                self.bytes_before += bytes;
-                self.ledger.file(file);
-            }
-            Err(abandoned) => drop(self.give_up(*abandoned)),
-        }
-    }
-
-    /// The present file can't be gone on with; `packet` found no place in it.
-    fn fail_over(&mut self, error: RecordError, packet: Option<Packet>) -> Result<(), RecordError> {
-        let Some(segment) = self.segment.take() else { return Ok(()) };
-        self.backlog.push_front(packet.into_iter());
-        let error = self.give_up(segment.abandon(error));
-        let now = SystemClock.now();
-        if self.trouble.is_some_and(|trouble| now.since(trouble.since) >= self.settings.give_up_after) {
-            // Files can be begun, but none holds anything.
-            return Err(error);
-        }
-        self.go_on(now)
-    }
-
-    /// What is durable of a file is made whole, what isn't goes before what waits for the next file.
-    fn give_up(&mut self, abandoned: Abandoned) -> RecordError {
-        let Abandoned { error, torn, packets, forgotten } = abandoned;
-        tracing::error!(error = %chain(&error), "a file can't be gone on with");
-        self.ledger.warn(format!("{}; the recording went on in another file", chain(&error)));
-        self.bytes_before += torn.durable_bytes;
-        for packet in &forgotten {
-            self.lose(packet);
-        }
-        self.backlog.push_front(packets.into_iter());
-        let now = SystemClock.now();
-        let lasting = self.trouble.filter(|_| torn.durable_units.is_empty());
-        self.trouble = Some(lasting.map_or_else(|| Trouble::new(now), |trouble| trouble.again(now)));
-        self.salvages.begin(torn);
-        error
-    }
-
-    /// Begins the next file, if it is time for that.
-    fn go_on(&mut self, now: MonoTime) -> Result<(), RecordError> {
-        if self.trouble.is_some_and(|trouble| !trouble.is_due(now)) {
-            return Ok(());
-        }
-        self.open_next(now)
-    }
-
-    /// Begins the next file with what waits for it.
-    fn open_next(&mut self, now: MonoTime) -> Result<(), RecordError> {
-        let zero = self.backlog.begin().unwrap_or(now) - SLACK;
-        let made = if self.settings.dir.is_dir() { Ok(()) } else { make_dir(&self.settings) };
-        let created = made
-            .map_err(|error| RecordError::io("create", &self.settings.dir, error))
-            .and_then(|()| self.create(self.number + 1, zero));
-        let segment = match created {
-            Ok(segment) => segment,
-            Err(error) => return self.not_yet(error, now),
-        };
-        tracing::info!(file = %segment.path().display(), "the recording goes on");
-        self.segment = Some(segment);
-        self.number += 1;
-        self.zero = zero;
-        while self.segment.is_some()
-            && let Some(packet) = self.backlog.pop()
-        {
-            self.append(packet)?;
-        }
-        self.holes.tell(&self.ledger);
-        Ok(())
-    }
-
-    /// No file can be begun: it is tried again later, unless the disk is full or has failed for too long.
-    fn not_yet(&mut self, error: RecordError, now: MonoTime) -> Result<(), RecordError> {
-        if let RecordError::Io { source, .. } = &error
-            && source.kind() == io::ErrorKind::AlreadyExists
-        {
-            // What a failed try has left.
-            self.number += 1;
-        }
-        let trouble = self.trouble.unwrap_or_else(|| Trouble::new(now)).again(now);
-        self.trouble = Some(trouble);
-        if error.is_full() || now.since(trouble.since) >= self.settings.give_up_after {
-            return Err(error);
-        }
-        tracing::warn!(error = %chain(&error), "no file can be begun: what is captured waits in memory");
-        self.ledger.warn(chain(&error));
-        Ok(())
-    }
-
-    fn create(&self, number: u32, zero: MonoTime) -> Result<Segment, RecordError> {
-        create(&self.settings, self.formats.tracks(), &self.ledger, zero, number, self.bytes_before)
-    }
-
     /// A stop that was heard of late: what was written since it was asked for is taken out again.
     fn cut_after(&mut self, stop: MonoTime) -> Result<Vec<(TrackNumber, u64)>, RecordError> {
         if self.full_until.is_some_and(|until| until > stop) {
@@ -342,7 +237,8 @@ impl Recorder {
         let mut removed = Vec::new();
         let late = self.last.values().any(|(timestamp, _)| *timestamp > stop);
         if let Some(segment) = self.segment.as_mut().filter(|_| late) {
-            let cut = segment.cut_after(relative(self.zero, stop))?;
+            let last = if stop < self.zero { BEFORE_ALL } else { relative(self.zero, stop) };
+            let cut = segment.cut_after(last)?;
             tracing::warn!(
                 packets = cut.removed.len(),
                 "the stop came late: what was captured after it is taken out"
@@ -358,40 +254,6 @@ impl Recorder {
             self.ledger.ends_at(*source, *last, *end);
         }
         Ok(removed)
-    }
-
-    fn rotate(&mut self, next: MonoTime) -> Result<(), RecordError> {
-        let Some(full) = self.segment.take() else { return Ok(()) };
-        let (before, zero) = (self.bytes_before, next - SLACK);
-        // A file that can't be finished has fewer bytes that count: then this one is begun anew.
-        self.bytes_before += full.bytes();
-        let fresh = self.create(self.number + 1, zero);
-        self.bytes_before = before;
-        match fresh {
-            Ok(fresh) => {
-                self.close(full);
-                if self.backlog.is_empty() && self.trouble.is_none() {
-                    (self.segment, self.zero) = (Some(fresh), zero);
-                    self.number += 1;
-                    return Ok(());
-                }
-                // What the file before lacks is older than this one's zero.
-                fresh.remove();
-                self.go_on(SystemClock.now())
-            }
-            // The present file still takes packets.
-            Err(error) if error.is_full() => {
-                self.segment = Some(full);
-                Err(error)
-            }
-            Err(error) => {
-                self.segment = Some(full);
-                self.rotate_from = next + ROTATE_AGAIN_AFTER;
-                tracing::warn!(error = %chain(&error), "no new file can be begun: the present one goes on");
-                self.ledger.warn(chain(&error));
-                Ok(())
-            }
-        }
     }
 }
 

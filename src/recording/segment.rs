@@ -135,6 +135,11 @@ impl Segment {
         self.syncer.has_durable_packets()
     }
 
+    /// Whether it holds no packet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.media.is_none()
+    }
+
     /// Removes a file that holds no packet.
     pub(super) fn remove(self) {
         if let Err(error) = std::fs::remove_file(&self.path) {

@@ -65,7 +65,7 @@ run_guest() {
 
 # judge CHECK RESULTS: shows its points, and adds up what its last line counts.
 judge() {
-  local counts
+  local counts=()
   "$@" | tee "$work/points" || true
   read -r -a counts < <(tail -n 1 "$work/points") || true
   passed=$((passed + ${counts[0]:-0}))
