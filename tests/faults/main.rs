@@ -9,6 +9,7 @@
 #[path = "../flows/agent.rs"]
 mod agent;
 mod callers;
+mod drivers;
 #[expect(dead_code, reason = "flows use more of it")]
 #[path = "../flows/media.rs"]
 mod media;
@@ -36,7 +37,7 @@ const ROWS_AT_ONCE: usize = 3;
 fn main() -> ExitCode {
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let all = [callers::ROWS].concat();
+    let all = [callers::ROWS, drivers::ROWS].concat();
     let is_wanted = |row: &Row| wanted.is_empty() || wanted.iter().any(|id| id == row.id);
     let rows: Vec<Row> = all.into_iter().filter(is_wanted).collect();
     let told = table::told_elsewhere();

@@ -9,26 +9,49 @@ microphone=hw:Loopback,1,0
 
 start_devices() {
   say "starting the devices"
+  # From memory: a read over 9p that takes long would starve the devices.
+  cp "$SHARE"/input/* /dev/shm/
+  start_raw_camera
+  start_webcam clip.mjpeg
+  start_microphone
+}
+
+start_raw_camera() {
   modprobe vivid n_devs=1 node_types=0x1 vid_cap_nr="${raw_node#/dev/video}"
-  # Its reader sees the writer's own buffers: with the default of two, a frame changes while it is read.
-  modprobe v4l2loopback video_nr="${webcam_node#/dev/video}" card_label="Integrated Webcam" \
-    exclusive_caps=1 max_buffers=8
-  # With one subdevice, as a microphone has: of several, who asks gets one that is free.
-  modprobe snd-aloop pcm_substreams=1
   udevadm settle
   # A size and a rate that an emulated processor can draw.
   v4l2-ctl -d "$raw_node" --set-fmt-video=width=320,height=180,pixelformat=YUYV >/dev/null
   v4l2-ctl -d "$raw_node" --set-parm=15 >/dev/null
+}
 
-  # From memory: a read over 9p that takes long would starve the devices.
-  cp "$SHARE"/input/{clip.mjpeg,tone.raw} /dev/shm/
-  # Looped by cat: ffmpeg's own -stream_loop makes timestamps step back, and so the pace uneven.
-  { while cat /dev/shm/clip.mjpeg; do :; done; } |
-    ffmpeg -v error -re -f mjpeg -framerate 30 -i - -c copy -f v4l2 "$webcam_node" >"$work/webcam.log" 2>&1 &
-  # The loopback's capture side takes the rate, format and channels of the playing side.
-  { while cat /dev/shm/tone.raw; do :; done; } |
-    aplay -q -t raw -f S16_LE -r 48000 -c 1 --buffer-time=500000 -D hw:Loopback,0,0 - >"$work/tone.log" 2>&1 &
+# start_webcam CLIP: a camera that delivers the clip, round and round.
+start_webcam() {
+  # Its reader sees the writer's own buffers: with the default of two, a frame changes while it is read.
+  modprobe v4l2loopback video_nr="${webcam_node#/dev/video}" card_label="Integrated Webcam" \
+    exclusive_caps=1 max_buffers=8
+  udevadm settle
+  feed_webcam "$1"
   until_true 60 "the webcam has a format" webcam_has_format
+}
+
+feed_webcam() {
+  # Looped by cat: ffmpeg's own -stream_loop makes timestamps step back, and so the pace uneven.
+  { while cat "/dev/shm/$1"; do :; done; } 2>/dev/null |
+    ffmpeg -v error -re -f mjpeg -framerate 30 -i - -c copy -f v4l2 "$webcam_node" >>"$work/webcam.log" 2>&1 &
+}
+
+start_microphone() {
+  # With one subdevice, as a microphone has: of several, who asks gets one that is free.
+  modprobe snd-aloop pcm_substreams=1
+  udevadm settle
+  play_tone 48000 1
+}
+
+# play_tone RATE CHANNELS: another rate or other channels only change the noise that it is.
+play_tone() {
+  # The loopback's capture side takes the rate, format and channels of the playing side.
+  { while cat /dev/shm/tone.raw; do :; done; } 2>/dev/null |
+    aplay -q -t raw -f S16_LE -r "$1" -c "$2" --buffer-time=500000 -D hw:Loopback,0,0 - >>"$work/tone.log" 2>&1 &
   until_true 60 "the tone plays" grep -q RUNNING /proc/asound/Loopback/pcm0p/sub0/status
 }
 
@@ -67,32 +90,23 @@ channels = 1
 TOML
 }
 
-# session_json ID: a session of all three.
+# session_json ID [DEVICE...]: a session of these devices; of all three when none is named.
 session_json() {
-  local now expires
+  local id=$1 now expires
+  shift
+  (($#)) || set -- raw-camera webcam microphone
   now=$(date -u +%Y-%m-%dT%H:%M:%S.000Z)
   expires=$(date -u -d '+1 hour' +%Y-%m-%dT%H:%M:%S.000Z)
   cat <<JSON
 {
-  "_id": "$1",
+  "_id": "$id",
   "name": "Real input",
   "type": "live_analysis",
   "state": "active",
   "timestamp": "$now",
   "duration": 0,
   "sources": [
-    {
-      "id": "3b0c2c8e-6f0e-4b53-9d0f-0d0a6a5f6c01", "name": "vivid", "type": "video",
-      "device": "local_camera", "deviceId": "raw-camera"
-    },
-    {
-      "id": "3b0c2c8e-6f0e-4b53-9d0f-0d0a6a5f6c02", "name": "Integrated Webcam", "type": "video",
-      "device": "local_camera", "deviceId": "webcam"
-    },
-    {
-      "id": "3b0c2c8e-6f0e-4b53-9d0f-0d0a6a5f6c03", "name": "Loopback", "type": "audio",
-      "device": "local_microphone", "deviceId": "microphone"
-    }
+$(sources_json "$@")
   ],
   "meta": { "expires": "$expires", "healthCheck": "$now", "workerState": "working" },
   "product": "65946a77408bd7b32c5189a3",
@@ -100,6 +114,19 @@ session_json() {
   "version": 3
 }
 JSON
+}
+
+sources_json() {
+  local device number=0 what
+  for device in "$@"; do
+    number=$((number + 1))
+    what='"type": "video", "device": "local_camera"'
+    [[ $device != microphone* ]] || what='"type": "audio", "device": "local_microphone"'
+    printf '    { "id": "3b0c2c8e-6f0e-4b53-9d0f-0d0a6a5f6c%02d", "name": "%s", %s, "deviceId": "%s" }' \
+      "$number" "$device" "$what" "$device"
+    ((number == $#)) || printf ','
+    printf '\n'
+  done
 }
 
 # All three in the same moment, straight after the stop's answer.

@@ -4,13 +4,16 @@
 #   tests/vm/test-vm.sh      the settings are those of run.sh
 #
 # Builds the image if there is none, records in the machine, checks the results here: a line
-# `ok N - what` or `not ok N - what, why` per point, then `N passed, M failed`, for each of the two parts
-# and for both: VM_ONLY=capture or VM_ONLY=service runs one of them. The exit code is
+# `ok N - what` or `not ok N - what, why` per point, then `N passed, M failed`, for each of the parts
+# and for all: VM_ONLY=capture or VM_ONLY=service runs one of them, VM_ONLY=faults the faults that need
+# drivers (`make faults`; VM_ROWS names some of them). The exit code is
 # not 0 if any failed. shutterd must have been built for Debian 12's libraries or older ones.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=require.sh
 source "$here/require.sh"
+# shellcheck source=rows.sh
+source "$here/rows.sh"
 
 export VM_CACHE_DIR=${VM_CACHE_DIR:-$here/../../target/vm}
 results=${VM_RESULTS:-$VM_CACHE_DIR/results}
@@ -24,6 +27,8 @@ main() {
   make_input
   passed=0
   failed=0
+  # Where the service part has left its results, once it has run.
+  service_results=()
   for part in ${VM_ONLY:-capture service}; do "$part"; done
   echo "$passed passed, $failed failed"
   ((failed == 0))
@@ -50,6 +55,28 @@ service() {
   fi
   cp -r "$VM_INPUT" "$results-service/input"
   judge "$here/check-service.py" "$results-service"
+  cp "$work/points" "$results-service/points"
+  service_results=("$results-service")
+}
+
+# Faults of drivers, devices and clocks. What became of each goes to the file that SHUTTERD_FAULTS_TOLD names,
+# too; what the service part has found goes with it, when that ran before.
+faults() {
+  echo "vm: faults" >&2
+  local input=$work/faults-input
+  mkdir "$input"
+  cp "$VM_INPUT/clip.mjpeg" "$input/"
+  make_faults_input "$input"
+  tr -s ' ' '\n' <<<"${VM_ROWS-$vm_rows}" | sed '/^$/d' >"$input/rows"
+  if [[ -s $input/rows ]]; then
+    VM_INPUT=$input VM_TIMEOUT=${VM_TIMEOUT:-2400} run_guest "$results-faults" faults.sh
+  else
+    # Only rows of the service part were asked for.
+    rm -rf "$results-faults"
+    mkdir -p "$results-faults"
+  fi
+  cp -r "$input" "$results-faults/input"
+  judge "$here/check-faults.py" "$results-faults" "${SHUTTERD_FAULTS_TOLD:-$results-faults/told}" "${service_results[@]}"
 }
 
 # run_guest RESULTS SCRIPT: what a failed run left behind still says which points hold; a refused one
@@ -78,6 +105,16 @@ make_input() {
     -c:v mjpeg -q:v 5 -f mjpeg "$VM_INPUT/clip.mjpeg"
   ffmpeg -nostdin -v error -f lavfi -i 'aevalsrc=0.5*sin(2*PI*440*t):s=48000:d=1' \
     -c:a pcm_s16le -f s16le "$VM_INPUT/tone.raw"
+}
+
+# Pictures of another size, a second of grey ones, and sound each sample of which says where in its second it is.
+make_faults_input() {
+  ffmpeg -nostdin -v error -f lavfi -i testsrc2=size=480x270:rate=30 -frames:v 150 \
+    -c:v mjpeg -q:v 5 -f mjpeg "$1/small.mjpeg"
+  ffmpeg -nostdin -v error -f lavfi -i color=gray:size=320x180:rate=15 -frames:v 15 \
+    -pix_fmt yuyv422 -f rawvideo "$1/grey.yuyv"
+  ffmpeg -nostdin -v error -f lavfi -i 'aevalsrc=(n-24000)/32768:s=48000:d=1' \
+    -c:a pcm_s16le -f s16le "$1/tone.raw"
 }
 
 main "$@"
