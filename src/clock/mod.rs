@@ -3,6 +3,7 @@
 
 mod anchor;
 mod simulated;
+mod steps;
 mod system;
 mod wall;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use anchor::Anchor;
 pub use simulated::SimulatedClock;
+pub use steps::{Step, Steps};
 pub use system::SystemClock;
 pub use wall::{ParseWallError, WallTime};
 

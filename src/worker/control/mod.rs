@@ -26,7 +26,7 @@ use super::record;
 use super::report::Reports;
 use super::sources::Sources;
 use super::stop::StopOrder;
-use crate::clock::{Anchor, Clock, MonoTime, SystemClock};
+use crate::clock::{Anchor, Clock, MonoTime, Steps, SystemClock};
 use crate::device::Wake;
 use crate::link::message::{
     Ending, Opened, StartFailed, Stop, ToWorker, Welcome, from_worker::Body, to_worker,
@@ -101,6 +101,7 @@ struct Control {
     recording: bool,
     /// Every source has been lost or degraded since then.
     all_lost_since: Option<MonoTime>,
+    wall_steps: Steps,
     failed: bool,
     failure: Option<StartFailed>,
     /// The beginning of the session's media.
@@ -131,6 +132,7 @@ impl Control {
             stage: Stage::Starting,
             recording: false,
             all_lost_since: None,
+            wall_steps: Steps::default(),
             failed: false,
             failure: None,
             origin: MonoTime::default(),

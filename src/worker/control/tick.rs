@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Control, Stage};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Step, SystemClock};
 use crate::session::{EndReason, Gap, GapReason, SourceState};
 
 /// After the stop, a device that hasn't answered for this long is left to the end of the process. One that
@@ -13,6 +13,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(700);
 const CLOSE_MARGIN: Duration = Duration::from_millis(200);
 /// How much longer than a stall it takes until a driver counts as hanging.
 const HANG_MARGIN: Duration = Duration::from_millis(500);
+/// The longest that two clocks may be read apart.
+const LOOK_MAX: Duration = Duration::from_millis(10);
 
 impl Control {
     /// Looks at what no event tells: the daemon's absence, the expiry, devices that don't close.
@@ -28,6 +30,7 @@ impl Control {
         }
         self.look_for_hang();
         self.look_for_loss();
+        self.look_at_the_wall_clock();
         match self.stage {
             // A device that hangs is released by the end of this process; that is when it is told.
             Stage::Draining if self.only_hanging_are_open() => {
@@ -107,5 +110,27 @@ impl Control {
         if SystemClock.now().since(since) > self.settings.source_lost_after {
             self.end(EndReason::SourceLost, "no source has delivered for too long");
         }
+    }
+
+    /// A step of the wall clock changes nothing that is recorded, but times beside it no longer agree with it.
+    fn look_at_the_wall_clock(&mut self) {
+        let boot_ns = SystemClock.boot();
+        let wall = SystemClock.wall();
+        // Held up between the two, this thread can't tell how they stand to each other.
+        if Duration::from_nanos(SystemClock.boot() - boot_ns) > LOOK_MAX {
+            return;
+        }
+        let (direction, length) = match self.wall_steps.look(boot_ns, wall) {
+            None => return,
+            Some(Step::Forward(length)) => ("forward", length),
+            Some(Step::Back(length)) => ("back", length),
+        };
+        let seconds = length.as_secs_f64();
+        tracing::warn!(direction, seconds, "the host's wall clock was set");
+        self.ledger.warn(format!(
+            "the host's wall clock was set {direction} by {seconds:.1} s, {:.1} s after the beginning; \
+             the times of this session go on from before",
+            self.ledger.seconds_at(SystemClock.now())
+        ));
     }
 }
