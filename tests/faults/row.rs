@@ -4,7 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use shutterd::api::proto::{Receipt, Session, StopSessionResponse};
+use rustix::process::Pid;
+use shutterd::api::proto::Receipt;
 
 use crate::agent::Agent;
 use crate::media::check;
@@ -28,10 +29,10 @@ pub struct Row {
 pub enum Case {
     /// By this, on this machine.
     Here(fn() -> Work),
+    /// As `Here`, while no other row runs.
+    Alone(fn() -> Work),
     /// In the virtual machine, which tells its outcome.
     VirtualMachine,
-    /// Nobody has written it, or this can't be tried at all.
-    NotYet(&'static str),
 }
 
 /// What became of a row.
@@ -72,9 +73,18 @@ impl Outcome {
     }
 }
 
+/// Frames and samples that were captured and are not in the files.
+pub fn lost(receipt: &Receipt) -> u64 {
+    receipt.sources.iter().map(|source| source.lost + source.dropped).sum()
+}
+
+/// A process, for the kernel.
+pub fn pid_of(pid: u32) -> Pid {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id")
+}
+
 /// A session that was stopped: its receipt, and how long the stop took.
 pub struct Stopped {
-    pub session: Session,
     pub receipt: Receipt,
     pub took: Duration,
 }
@@ -85,15 +95,14 @@ impl Stopped {
         let asked_at = Instant::now();
         let stopped = agent.stop(id).await.expect("a stop is answered");
         let took = asked_at.elapsed();
-        let StopSessionResponse { session, receipt, .. } = stopped;
-        let (session, receipt) = (session.expect("the session"), receipt.expect("its receipt"));
+        let receipt = stopped.receipt.expect("its receipt");
         check(&agent.site, &receipt);
-        Self { session, receipt, took }
+        Self { receipt, took }
     }
 
     /// Frames and samples that were captured and are not in the files.
     pub fn lost(&self) -> u64 {
-        self.receipt.sources.iter().map(|source| source.lost + source.dropped).sum()
+        lost(&self.receipt)
     }
 
     /// The row holds, with what was lost of this session.

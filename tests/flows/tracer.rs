@@ -1,6 +1,7 @@
 //! What a disk or a driver does to one process alone, by `strace`: calls that fail or are slow, and a process
 //! that can't end.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
@@ -15,10 +16,16 @@ impl Tracer {
     /// Answers the system calls of `pid` as `orders` say (strace's `inject=`); `None`, and a line on standard
     /// error, where this process may not trace another.
     pub fn hold(pid: u32, orders: &[&str]) -> Option<Self> {
+        Self::hold_and_tell(pid, orders, &[], Path::new("/dev/null"))
+    }
+
+    /// As [`Tracer::hold`], and writes these calls and the calls `also` down, a line each.
+    pub fn hold_and_tell(pid: u32, orders: &[&str], also: &[&str], trace: &Path) -> Option<Self> {
         let mut command = Command::new("strace");
-        command.args(["-f", "-q", "-o", "/dev/null"]);
         // Only what is traced is answered.
-        let calls: Vec<&str> = orders.iter().filter_map(|order| order.split(':').next()).collect();
+        let ordered = orders.iter().filter_map(|order| order.split(':').next());
+        let calls: Vec<&str> = ordered.chain(also.iter().copied()).collect();
+        command.args(["-f", "-q", "-o"]).arg(trace);
         if !calls.is_empty() {
             command.args(["-e", &format!("trace={}", calls.join(","))]);
         }
