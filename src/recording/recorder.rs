@@ -4,7 +4,6 @@
 mod next_file;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use super::formats::Formats;
 use super::ledger::Ledger;
 use super::outage::{Backlog, Holes, Trouble};
 use super::salvage::Salvages;
-use super::segment::Segment;
+use super::segment::{Segment, gone};
 use crate::clock::{Clock, MonoTime, SystemClock};
 use crate::matroska::{self, TrackNumber};
 use crate::media::Packet;
@@ -128,15 +127,23 @@ impl Recorder {
         if segment.has_durable_packets() {
             self.trouble = None;
         }
-        if now.since(self.looked_at) >= LOOK_EVERY {
-            self.looked_at = now;
-            if segment.is_nameless() {
-                let error = io::Error::new(io::ErrorKind::NotFound, "somebody has removed it");
-                let error = RecordError::io("keep", segment.path(), error);
-                return self.fail_over(error, None);
-            }
+        if now.since(self.looked_at) < LOOK_EVERY {
+            return Ok(());
         }
-        Ok(())
+        self.looked_at = now;
+        self.look_for_name()
+    }
+
+    /// A file that is not to be found at its path any more can't be gone on with.
+    fn look_for_name(&mut self) -> Result<(), RecordError> {
+        match self.segment.as_ref().filter(|segment| segment.is_nameless()) {
+            Some(segment) => {
+                let error = RecordError::io("keep", segment.path(), gone());
+                self.full_until = self.last.values().map(|(timestamp, _)| *timestamp).max();
+                self.fail_over(error, None)
+            }
+            None => Ok(()),
+        }
     }
 
     /// A packet that was captured after the stop is not written, and doesn't count.
@@ -156,6 +163,9 @@ impl Recorder {
     /// # Errors
     /// A file could not be made whole; what was durable in it still is.
     pub fn finish(mut self, stop: Option<MonoTime>) -> Result<(), RecordError> {
+        if let Err(error) = self.look_for_name() {
+            tracing::warn!(%error, "the last packets find no file");
+        }
         let removed = stop.map_or(Ok(Vec::new()), |stop| self.cut_after(stop))?;
         for attempt in 0..FINISH_TRIES {
             if let Some(segment) = self.segment.take() {

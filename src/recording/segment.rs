@@ -2,7 +2,7 @@
 //! disk can't keep a file from being finished.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufReader, IoSlice, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -147,9 +147,9 @@ impl Segment {
         }
     }
 
-    /// Whether nobody can reach the file by a name any more.
+    /// Whether the file is not to be found at its path any more.
     pub(super) fn is_nameless(&self) -> bool {
-        is_nameless(&self.file)
+        is_nameless(&self.path, &self.file)
     }
 
     /// The file's length.
@@ -303,13 +303,17 @@ fn abandon(error: RecordError, path: PathBuf, file: Arc<File>, syncer: Syncer) -
     if let Err(error) = file.set_len(durable_bytes) {
         tracing::warn!(path = %path.display(), %error, "a file that is given up can't be cut");
     }
-    let nameless = is_nameless(&file).then_some(file);
+    let nameless = is_nameless(&path, &file).then_some(file);
     Abandoned { error, torn: Torn { path, durable_bytes, durable_units, nameless }, packets, forgotten }
 }
 
-/// Whether nobody can reach a file by a name any more.
-fn is_nameless(file: &File) -> bool {
-    file.metadata().is_ok_and(|found| found.nlink() == 0)
+/// Whether a file is not to be found at `path` any more: somebody has removed it, or moved it away.
+fn is_nameless(path: &Path, file: &File) -> bool {
+    match (fs::metadata(path), file.metadata()) {
+        (Ok(named), Ok(own)) => (named.dev(), named.ino()) != (own.dev(), own.ino()),
+        (Err(error), _) => error.kind() == io::ErrorKind::NotFound,
+        (Ok(_), Err(_)) => false,
+    }
 }
 
 /// Writes what comes last, and makes it all durable: the file's length, and the hash that was built.
@@ -335,11 +339,16 @@ fn write_end(
     }
     file.set_len(finish.file_bytes).map_err(failed("trim"))?;
     syncer.finish().map_err(failed("sync"))?;
-    if is_nameless(file) {
-        return Err(failed("keep")(io::Error::new(io::ErrorKind::NotFound, "somebody has removed it")));
+    if is_nameless(path, file) {
+        return Err(failed("keep")(gone()));
     }
     sync_dir(path.parent().unwrap_or(Path::new("/")))?;
     Ok((finish.file_bytes, hash.finish()))
+}
+
+/// Why a file that can't be found at its path can't be gone on with.
+pub(super) fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "somebody has removed it, or moved it away")
 }
 
 /// The patches of a file's end but for the last cluster's size lie in the header, which no patch announces.

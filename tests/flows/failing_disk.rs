@@ -133,6 +133,17 @@ async fn a_file_that_somebody_removes_just_before_the_stop_is_there_again() {
     keeps_all(&agent, 1).await;
 }
 
+#[tokio::test]
+async fn a_directory_that_somebody_moves_away_while_it_is_recorded_is_there_again() {
+    let agent = recording("").await;
+    let dir = agent.site.session_dir("s");
+    std::fs::rename(&dir, dir.with_file_name("moved")).expect("the directory can be moved");
+    eventually("it is noticed", || agent.site.log().contains("moved it away")).await;
+    records_on(&agent).await;
+    let receipt = keeps_all(&agent, 2).await;
+    assert!(receipt.warnings.iter().any(|it| it.contains("moved")), "{receipt:?}");
+}
+
 /// Each thread's first sync fails: also that of the repair, until the daemon has it done.
 #[tokio::test]
 async fn syncs_that_fail_after_the_stop_lose_nothing() {
