@@ -74,6 +74,7 @@ fn each_thing_that_is_wrong_has_its_level_subject_and_reason() {
             Subject::Source,
             "no frames",
         ),
+        (with_source(SourceState::Working, "muted", S), Level::Degraded, Subject::Source, "muted"),
         (with_source(SourceState::Working, "", 11 * S), Level::Failed, Subject::Source, "durable"),
         (unlinked, Level::Degraded, Subject::Worker, "no link"),
         (restarting, Level::Degraded, Subject::Worker, "a new one"),

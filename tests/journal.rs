@@ -157,6 +157,7 @@ fn source(media: MediaType) -> SourceReceipt {
         missed: 1,
         filled: 0,
         corrupt: 0,
+        drift_ppm: None,
         at_least: false,
         first_timestamp: Some(wall(1)),
         last_timestamp: Some(wall(11)),

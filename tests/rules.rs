@@ -300,6 +300,7 @@ fn silent_source() -> SourceReceipt {
         missed: 0,
         filled: 0,
         corrupt: 0,
+        drift_ppm: None,
         at_least: false,
         first_timestamp: None,
         last_timestamp: None,

@@ -40,6 +40,11 @@ pub trait Device: Send {
     /// The device is gone, or failed.
     fn next(&mut self, deadline: MonoTime) -> Result<Option<Frame<'_>>, DeviceError>;
 
+    /// Pictures that came so broken since the last call that they are none.
+    fn broken(&mut self) -> u64 {
+        0
+    }
+
     /// Stops the capture and closes every descriptor; nothing is held when it returns.
     ///
     /// # Errors

@@ -9,6 +9,9 @@ use crate::matroska::Codec;
 use crate::session::device::{MediaType, TimestampSource};
 use crate::session::{Account, Gap, MediaFile, SourceAccount, SourceReceipt, SourceState};
 
+/// A clock that is off by more is told: 100 ppm are a third of a second in an hour.
+const DRIFT_TOLD_PPM: f64 = 100.0;
+
 /// The account of a session in the making.
 #[derive(Debug)]
 pub struct Ledger {
@@ -112,9 +115,21 @@ impl Ledger {
         entry.end = entry.end.max(Some(end));
     }
 
-    /// A captured picture is damaged.
-    pub fn corrupt(&self, source: usize) {
-        self.entry(source).account.receipt.corrupt += 1;
+    /// So many pictures are damaged, or came so broken that they are none.
+    pub fn corrupt(&self, source: usize, count: u64) {
+        if count > 0 {
+            self.entry(source).account.receipt.corrupt += count;
+        }
+    }
+
+    /// Whether a source's frames are stamped by its driver.
+    pub fn stamps_by_driver(&self, source: usize) -> bool {
+        self.entry(source).account.receipt.timestamp_source == Some(TimestampSource::Driver)
+    }
+
+    /// By how many parts per million a source's clock is fast against the host's.
+    pub fn drifts(&self, source: usize, ppm: f64) {
+        self.entry(source).account.receipt.drift_ppm = Some(ppm);
     }
 
     /// `units` that were captured found no room in the queue; tells whether they are the first ones.
@@ -279,6 +294,25 @@ impl Ledger {
             let receipt = &mut entry.account.receipt;
             receipt.lost = receipt.captured - receipt.written - receipt.dropped;
             entry.settled = true;
+        }
+    }
+
+    /// Tells of clocks that run so differently that players which don't follow the times get out of step.
+    pub fn tell_drifts(&self) {
+        for source in &self.sources {
+            let entry = source.lock().expect("no holder of this lock can panic");
+            let receipt = &entry.account.receipt;
+            let ppm = receipt.drift_ppm.unwrap_or(0.0);
+            let warning = format!(
+                "{}: its clock is {:.0} ppm {} than the host's; the times in the file follow it",
+                receipt.device,
+                ppm.abs(),
+                if ppm > 0.0 { "faster" } else { "slower" }
+            );
+            drop(entry);
+            if ppm.abs() >= DRIFT_TOLD_PPM {
+                self.warn(warning);
+            }
         }
     }
 

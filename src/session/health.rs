@@ -133,7 +133,7 @@ pub struct SourceVitals {
     pub device: String,
     /// How it is.
     pub state: SourceState,
-    /// Why it is degraded.
+    /// Why it is degraded, or what else is wrong with it.
     pub reason: String,
     /// How long ago its last durable packet was captured, or its capture began.
     pub durable_age: Duration,
@@ -277,6 +277,7 @@ fn judge_source(
                 "nothing of it has become durable for more than {seconds} s: check the disk of media_dir"
             ),
         ),
+        SourceState::Working if !source.reason.is_empty() => (Level::Degraded, source.reason.clone()),
         SourceState::Starting | SourceState::Working => return,
     };
     find(level, Subject::Source, About::Device(session, &source.device), message);

@@ -62,6 +62,9 @@ pub struct SourceReceipt {
     pub filled: u64,
     /// Flagged as damaged by the driver, or no image; they are in the file.
     pub corrupt: u64,
+    /// By how many parts per million its clock is fast against the host's; absent where that isn't known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_ppm: Option<f64>,
     /// `captured` is the last report of a worker that died; there may have been more.
     pub at_least: bool,
     /// Wall clock time of the first frame.
@@ -190,6 +193,7 @@ impl SourceReceipt {
             missed: 0,
             filled: 0,
             corrupt: 0,
+            drift_ppm: None,
             at_least: false,
             first_timestamp: None,
             last_timestamp: None,

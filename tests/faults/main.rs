@@ -20,10 +20,12 @@ mod player;
 mod raw;
 mod row;
 mod scene;
+#[expect(dead_code, reason = "flows use more of it")]
 #[path = "../flows/site.rs"]
 mod site;
 mod sound;
 mod table;
+#[expect(dead_code, reason = "flows use more of it")]
 #[path = "../flows/tracer.rs"]
 mod tracer;
 

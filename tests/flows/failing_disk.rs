@@ -38,7 +38,8 @@ async fn keeps_all(agent: &Agent, files: usize) -> Receipt {
 async fn records_on(agent: &Agent) {
     let told = agent.until("s", |event| event.progress.is_some()).await;
     let now = told.progress.expect("it was just seen").sources;
-    let (frames, samples) = (now[0].written + 20, now[1].written + 30_000);
+    // What was captured when that was told may be durable by now.
+    let (frames, samples) = (now[0].captured + 20, now[1].captured + 30_000);
     agent.recorded("s", frames, samples).await;
 }
 

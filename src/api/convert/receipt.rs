@@ -93,6 +93,7 @@ fn source_to_proto(source: &SourceReceipt) -> proto::SourceReceipt {
         restarts: source.restarts,
         format: source.format.clone(),
         corrupt: source.corrupt,
+        drift_ppm: source.drift_ppm,
     }
 }
 
@@ -116,6 +117,7 @@ fn source_from_proto(source: proto::SourceReceipt) -> Result<SourceReceipt, Conv
         missed: source.missed,
         filled: source.filled,
         corrupt: source.corrupt,
+        drift_ppm: source.drift_ppm,
         at_least: source.at_least,
         restarts: source.restarts,
     })

@@ -23,6 +23,9 @@ pub(super) struct Pictures {
     /// When the last read came back.
     arrival: MonoTime,
     last: MonoTime,
+    /// Bytes that belonged to no picture when the last one came, and how often there were some before one.
+    discarded_bytes: u64,
+    broken: u64,
     /// The first picture, read to learn the format and not handed over yet.
     first_waits: bool,
 }
@@ -47,6 +50,8 @@ impl Pictures {
             },
             arrival: MonoTime::default(),
             last: MonoTime::default(),
+            discarded_bytes: 0,
+            broken: 0,
             first_waits: false,
         };
         let fourcc = wish.pixel_format.as_deref().unwrap_or(PixelFormat::Mjpeg.fourcc());
@@ -159,11 +164,19 @@ impl Device for Pictures {
                 self.check_size()?;
             }
         }
+        if self.splitter.discarded_bytes() > self.discarded_bytes {
+            self.discarded_bytes = self.splitter.discarded_bytes();
+            self.broken += 1;
+        }
         let timestamp = self.arrival.max(self.last + DISTANCE_MIN);
         self.last = timestamp;
         let bytes = self.splitter.picture();
         let body = Body::Picture { bytes, corrupt: jpeg::dimensions(bytes).is_none() };
         Ok(Some(Frame { timestamp, sequence: None, body }))
+    }
+
+    fn broken(&mut self) -> u64 {
+        std::mem::take(&mut self.broken)
     }
 
     fn close(self: Box<Self>) -> Result<(), DeviceError> {

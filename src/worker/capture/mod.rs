@@ -1,6 +1,8 @@
 //! Capturing one source: a thread that opens its device, takes frames until the stop, and closes it.
 //! Must never wait for the disk or the daemon.
 
+mod listening;
+mod pace;
 mod picture;
 mod sound;
 mod track;
@@ -156,6 +158,7 @@ impl Context {
             let stop = self.stop.get();
             let now = SystemClock.now();
             self.ledger.answered(self.source, now);
+            self.ledger.corrupt(self.source, device.broken());
             let last_call = stop.map(|at| at + track.interval().mul_f64(1.5));
             match device.next(last_call.unwrap_or(now + POLL)) {
                 Ok(Some(frame)) => {
@@ -247,6 +250,23 @@ impl Context {
         tracing::info!(device = %self.settings.device.label, "source delivers again");
         self.tell(Event::Turned);
         true
+    }
+
+    /// What is to be said of a source that delivers, "" for nothing.
+    fn remark(&self, remark: &str) {
+        let (state, before) = self.ledger.state_and_reason(self.source);
+        if state != SourceState::Working || before == remark {
+            return;
+        }
+        self.ledger.turn(self.source, SourceState::Working, remark);
+        let device = &self.settings.device.label;
+        if remark.is_empty() {
+            tracing::info!(%device, "the source is as it should be again");
+        } else {
+            tracing::warn!(%device, remark, "something is wrong with a source");
+            self.ledger.warn(format!("{device}: {remark}"));
+        }
+        self.tell(Event::Turned);
     }
 
     fn gap(&self, from: MonoTime, to: MonoTime, missed: u64, reason: GapReason) {

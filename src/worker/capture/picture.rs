@@ -30,20 +30,20 @@ impl Pictures {
         let payload = match &mut self.encoder {
             None => {
                 if corrupt || !bytes.starts_with(&[0xFF, 0xD8]) {
-                    context.ledger.corrupt(context.source);
+                    context.ledger.corrupt(context.source, 1);
                 }
                 bytes.to_vec()
             }
             Some(encoder) => match encoder.encode(bytes) {
                 Ok(payload) => {
                     if corrupt {
-                        context.ledger.corrupt(context.source);
+                        context.ledger.corrupt(context.source, 1);
                     }
                     payload
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a picture can't be encoded");
-                    context.ledger.corrupt(context.source);
+                    context.ledger.corrupt(context.source, 1);
                     return context.ledger.lost(context.source, 1);
                 }
             },

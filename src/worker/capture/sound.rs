@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Context;
+use super::pace::Drift;
 use super::track::push;
 use crate::clock::MonoTime;
 use crate::codec::{CodecError, flac, pcm};
@@ -32,6 +33,7 @@ pub(super) struct Sounds {
     block_start: MonoTime,
     /// When the next sample is due, by the measured clock.
     next: Option<MonoTime>,
+    drift: Drift,
 }
 
 enum Encoder {
@@ -54,6 +56,7 @@ impl Sounds {
             block_filled: 0,
             block_start: MonoTime::default(),
             next: None,
+            drift: Drift::default(),
         })
     }
 
@@ -96,7 +99,11 @@ impl Sounds {
         let kept = context.stop.get().map_or(count, |stop| self.kept_until(start, stop, count));
         context.ledger.captured(context.source, start, start + self.format.length_of(kept), kept);
         self.gather(context, start, &samples[..kept as usize * channels], 0);
-        self.next = Some(start + self.format.length_of(count));
+        let end = start + self.format.length_of(count);
+        self.next = Some(end);
+        if let Some(ppm) = self.drift.took(count, end, self.format.sample_rate) {
+            context.ledger.drifts(context.source, ppm);
+        }
         kept < count
     }
 
@@ -163,6 +170,7 @@ impl Sounds {
         if late > GAP {
             let missing = self.format.samples_in(late);
             context.gap(next, timestamp, missing, reason);
+            self.drift.restart();
             if late <= FILL_MAX {
                 self.fill(context, next, missing);
             } else {

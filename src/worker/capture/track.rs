@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::Context;
+use super::listening::Listening;
+use super::pace::Pace;
 use super::picture::Pictures;
 use super::sound::Sounds;
 use crate::clock::{Clock, MonoTime, SystemClock};
@@ -26,6 +28,8 @@ pub(super) struct Track {
     last_timestamp: Option<MonoTime>,
     last_sequence: Option<u32>,
     observed_ns: f64,
+    pace: Pace,
+    listening: Listening,
     reopened: bool,
     /// The device is gone, until it is opened anew.
     lost: bool,
@@ -64,6 +68,8 @@ impl Track {
             last_timestamp,
             last_sequence,
             observed_ns,
+            pace: Pace::default(),
+            listening: Listening::new(bits(format)),
             reopened: false,
             lost: false,
             end: None,
@@ -81,6 +87,7 @@ impl Track {
         }
         let (kind, codec) = encoding(context, format, self.revision)?;
         (self.format, self.codec, self.kind) = (format, codec, kind);
+        (self.pace, self.listening) = (Pace::default(), Listening::new(bits(format)));
         let device = &context.settings.device.label;
         tracing::warn!(%device, %format, "the source has another format");
         context.ledger.warn(format!("{device} has another format since: {format}"));
@@ -145,12 +152,14 @@ impl Track {
                     context.gap(before.unwrap_or(timestamp), timestamp, missed, reason);
                 }
                 pictures.take(context, timestamp, bytes, *corrupt);
+                self.watch_pace(context, now);
                 false
             }
             (Kind::Sounds(sounds), Body::Sound(samples)) => {
                 if let Some(end) = self.end.filter(|_| sounds.is_new()) {
                     context.gap(end, timestamp, sounds.samples_in(timestamp.since(end)), reason);
                 }
+                context.remark(self.listening.hear(samples, timestamp));
                 sounds.take(context, timestamp, samples, reason)
             }
             _ => unreachable!("a device delivers what its format says"),
@@ -178,6 +187,19 @@ impl Track {
             height,
             ..format
         }))
+    }
+
+    /// Tells of a camera that gives fewer frames than it should: no failure, since people see it in the dark.
+    fn watch_pace(&mut self, context: &Context, now: MonoTime) {
+        // Who writes into a pipe promises nothing.
+        let promised = context.ledger.stamps_by_driver(context.source);
+        let nominal_ns = promised.then(|| self.format.interval().as_secs_f64() * 1e9);
+        let Some((is, due)) = self.pace.frame(self.observed_ns, nominal_ns, now) else { return };
+        let device = &context.settings.device.label;
+        tracing::warn!(%device, rate = format!("{is:.1}"), due = format!("{due:.1}"), "a source is slow");
+        context.ledger.warn(format!(
+            "{device} delivered about {is:.0} frames a second instead of {due:.0}: more light may help"
+        ));
     }
 
     /// The device is gone.
@@ -226,6 +248,14 @@ impl Track {
             // A stall says nothing of the rate at which the device delivers.
             self.observed_ns += (interval.min(self.observed_ns * 3.0) - self.observed_ns) / 16.0;
         }
+    }
+}
+
+/// Bits of a sample.
+fn bits(format: Format) -> u8 {
+    match format {
+        Format::Video(_) => 16,
+        Format::Audio(audio) => audio.sample.bits(),
     }
 }
 

@@ -86,6 +86,7 @@ impl Control {
 
     pub(super) fn finish(&mut self) {
         self.ledger.settle();
+        self.ledger.tell_drifts();
         let account = self.ledger.account();
         self.reports.send(&mut self.connection, &self.ledger, &self.queue);
         let (files, bytes) = (account.files.len(), account.files.iter().map(|file| file.bytes).sum::<u64>());
