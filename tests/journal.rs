@@ -17,6 +17,8 @@ use shutterd::session::{
     SourceReceipt, SourceState, StartOptions,
 };
 
+#[path = "journal/damage.rs"]
+mod damage;
 #[path = "journal/kept.rs"]
 mod kept;
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rusqlite::{ErrorCode, ffi};
 use thiserror::Error;
 
 /// The journal can't do what was asked. Several writes that shared a commit share its error.
@@ -17,12 +18,22 @@ pub enum JournalError {
         source: Arc<std::io::Error>,
     },
     /// The file is no journal, or damaged.
-    #[error("journal {}: it is damaged ({problem}): move it away, and start with a new one", path.display())]
+    #[error("journal {}: it is damaged ({problem}): the agent's next start, or `shutterd fsck`, goes on with what can be read", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
+    },
+    /// The file is damaged, and no new one can be made. It is as it was.
+    #[error("journal {}: it is damaged ({problem}), and no new one can be made: {source}; see to the disk, nothing is lost", path.display())]
+    NotReplaced {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// Why there is no new one.
+        source: Box<JournalError>,
     },
     /// The file was written by a newer program.
     #[error("journal {}: its schema is version {found}, this program knows up to {known}: start the newer program again", path.display())]
@@ -34,7 +45,10 @@ pub enum JournalError {
         /// The newest version that is known.
         known: i64,
     },
-    /// SQLite can't do it: no room, an I/O error, a lock held by somebody else.
+    /// There is no room for what SQLite has to write, also beside a journal that is only read.
+    #[error("journal: its disk is full ({0}): make room on the disk of state_dir")]
+    NoRoom(#[source] Arc<rusqlite::Error>),
+    /// SQLite can't do it: an I/O error, a lock held by somebody else.
     #[error("journal: {0}")]
     Sqlite(#[source] Arc<rusqlite::Error>),
     /// One record can't be read; the others can.
@@ -67,12 +81,16 @@ impl JournalError {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
+        matches!(self, Self::NoRoom(_))
     }
 }
 
 impl From<rusqlite::Error> for JournalError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(Arc::new(error))
+        let is_full = error.sqlite_error().is_some_and(|it| {
+            // The log's index, which SQLite has in a file of its own, finds no room.
+            it.code == ErrorCode::DiskFull || it.extended_code == ffi::SQLITE_IOERR_SHMSIZE
+        });
+        if is_full { Self::NoRoom(Arc::new(error)) } else { Self::Sqlite(Arc::new(error)) }
     }
 }

@@ -3,16 +3,19 @@
 //! Must never be waited for by whoever must not be late: every call returns at once with a receiver.
 //!
 //! ```text
-//!  session   id (primary key) · change (unique, ascending) · finished (0, 1) · body (JSON, a Record)
+//!  session   id (primary key) · change (unique, ascending) · finished (0, 1) · body (JSON, a Record, and its checksum)
 //!  cursor    one row: the highest change ever written, so that none is used twice after a removal
 //!  PRAGMA user_version = the schema's version
 //! ```
 //!
 //! Beside the file lies one that only holds room, for when the disk is full.
 
+mod body;
 mod error;
 mod record;
+mod rescue;
 mod reserve;
+mod rows;
 mod store;
 mod writer;
 
@@ -22,10 +25,12 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use crate::clock::WallTime;
 use crate::session::{KeptMedia, SessionId};
 
 pub use error::JournalError;
 pub use record::{EndsRecord, Record, Records, StopRecord, WorkerIdentity};
+pub use rescue::{Damage, Look, Past, look};
 use store::Store;
 use writer::{Command, Reply, Write, run};
 
@@ -48,7 +53,25 @@ impl Journal {
     /// # Errors
     /// A file that can't be opened or made, that is damaged, or whose schema is newer than this program.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let store = Store::open(path)?;
+        Self::of(Store::open(path)?, path)
+    }
+
+    /// As [`Journal::open`], also where the file is damaged: it is kept under another name, and a new one begun
+    /// with what can still be read of it. The highest change is then one that was surely never given out at
+    /// `now`. `is_first` is asked where there is no journal: whether there never was one. Blocks.
+    ///
+    /// # Errors
+    /// A file that can't be opened or made, or whose schema is newer than this program.
+    pub fn restore(
+        path: &Path,
+        now: WallTime,
+        is_first: impl FnOnce() -> bool,
+    ) -> Result<(Self, Past), JournalError> {
+        let (store, past) = rescue::restore(path, now, is_first)?;
+        Ok((Self::of(store, path)?, past))
+    }
+
+    fn of(store: Store, path: &Path) -> Result<Self, JournalError> {
         let (commands, queue) = sync_channel(QUEUE_COMMANDS_MAX);
         let writer = std::thread::Builder::new()
             .name("journal".to_owned())
@@ -78,9 +101,19 @@ impl Journal {
         self.submit(|reply| Command::List { since, limit, reply })
     }
 
+    /// The `limit` records that changed last, the last first.
+    pub fn latest(&self, limit: usize) -> Answer<Records> {
+        self.submit(|reply| Command::Latest { limit, reply })
+    }
+
     /// Every record without a receipt, by its change.
     pub fn unfinished(&self) -> Answer<Records> {
         self.submit(Command::Unfinished)
+    }
+
+    /// The ids of every record, also of one that can't be read.
+    pub fn ids(&self) -> Answer<Vec<String>> {
+        self.submit(Command::Ids)
     }
 
     /// The media of finished sessions that was not removed, by the session's last change.

@@ -6,8 +6,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, ffi, params,
+};
 
+use super::body::{self, BodyError};
 use super::reserve::Reserve;
 use super::writer::Write;
 use super::{JournalError, Record, Records};
@@ -15,6 +19,8 @@ use crate::session::{KeptMedia, SessionId};
 
 /// The newest schema that is known.
 const SCHEMA_VERSION: i64 = 1;
+/// No program ever has a schema beyond this one: what says so is damaged.
+const SCHEMA_VERSION_MAX: i64 = 1000;
 /// Records of one answer.
 const LIST_RECORDS_MAX: usize = 1000;
 /// Unreadable records that one answer names.
@@ -26,7 +32,7 @@ const LOG_BYTES_MAX: i64 = 4 << 20;
 /// How long a lock of somebody who looks into the file is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = "
     CREATE TABLE session (
         id TEXT PRIMARY KEY NOT NULL,
         change INTEGER NOT NULL UNIQUE,
@@ -62,11 +68,29 @@ impl Store {
         let mut reserve = Reserve::beside(path);
         let connection = match connect(path) {
             // On a full disk SQLite can't even make its log, and says so in several ways.
-            Err(JournalError::Sqlite(_)) if reserve.give_back() => connect(path)?,
+            Err(JournalError::Sqlite(_) | JournalError::NoRoom(_)) if reserve.give_back() => connect(path)?,
             connection => connection?,
         };
         reserve.take();
         Ok(Self { connection, reserve })
+    }
+
+    /// Reads every record.
+    ///
+    /// # Errors
+    /// One is not what was written.
+    pub fn check_records(&self, path: &Path) -> Result<(), JournalError> {
+        self.look_at_records().map_err(|error| damage(path, error)).and_then(|damaged| match damaged {
+            None => Ok(()),
+            Some(problem) => Err(JournalError::Damaged { path: path.to_owned(), problem }),
+        })
+    }
+
+    /// Lets the highest change be `change` at least.
+    pub fn advance(&mut self, change: u64) -> Result<(), JournalError> {
+        let change = i64::try_from(change).unwrap_or(i64::MAX);
+        self.connection.execute("UPDATE cursor SET last_change = max(last_change, ?1)", [change])?;
+        Ok(())
     }
 
     /// Performs `writes` in one commit; a result each. One that is refused doesn't harm the others.
@@ -94,6 +118,25 @@ impl Store {
         let since = i64::try_from(since).unwrap_or(i64::MAX);
         let sql = "SELECT id, body FROM session WHERE change > ?1 ORDER BY change";
         self.select(sql, since, limit.min(LIST_RECORDS_MAX))
+    }
+
+    /// The `limit` readable records that changed last, the last first.
+    pub fn latest(&self, limit: usize) -> Result<Records, JournalError> {
+        let sql = "SELECT id, body FROM session WHERE change > ?1 ORDER BY change DESC";
+        self.select(sql, i64::MIN, limit.min(LIST_RECORDS_MAX))
+    }
+
+    /// The ids of every record.
+    pub fn ids(&self) -> Result<Vec<String>, JournalError> {
+        let mut query = self.connection.prepare("SELECT id FROM session")?;
+        let ids = query.query_map([], |row| row.get(0))?;
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+
+    /// How many records there are.
+    pub fn count(&self) -> Result<u64, JournalError> {
+        let count: i64 = self.connection.query_row("SELECT count(*) FROM session", [], |row| row.get(0))?;
+        Ok(u64::try_from(count).unwrap_or(0))
     }
 
     /// Every readable record without a receipt: sessions at once are limited, so these are too.
@@ -142,6 +185,33 @@ impl Store {
         }
     }
 
+    fn look_at_records(&self) -> Result<Option<String>, JournalError> {
+        let mut query = self.connection.prepare("SELECT id, body, change, finished FROM session")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let id = text(row, 0).unwrap_or_default();
+            let problem = match text(row, 1).map(|body| body::read(&body)) {
+                None => "it is no text".to_owned(),
+                Some(Err(error @ BodyError::Damaged(_))) => error.to_string(),
+                // It is a newer program's to read.
+                Some(Err(BodyError::Unknown(_))) => continue,
+                Some(Ok(record)) => {
+                    let columns = (row.get::<_, i64>(2)?, row.get::<_, bool>(3)?);
+                    let same = record.spec.id().as_str() == id
+                        && i64::try_from(record.change) == Ok(columns.0)
+                        && record.is_finished() == columns.1;
+                    if same {
+                        continue;
+                    }
+                    "it is another one's than its row".to_owned()
+                }
+            };
+            return Ok(Some(format!("the record of session {id:?}: {problem}")));
+        }
+        // A journal has one cursor, whatever it lacks.
+        self.last_change().map(|_| None)
+    }
+
     fn try_write(&mut self, writes: &[Write]) -> Result<Vec<Result<(), JournalError>>, JournalError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut results = Vec::with_capacity(writes.len());
@@ -182,7 +252,7 @@ impl Store {
 fn put(transaction: &Transaction<'_>, record: &Record) -> Result<(), JournalError> {
     let id = record.spec.id().as_str();
     let refused = |problem| JournalError::Refused { id: id.to_owned(), problem };
-    let body = serde_json::to_string(record).map_err(|error| refused(error.to_string()))?;
+    let body = body::write(record).map_err(|error| refused(error.to_string()))?;
     if body.len() > BODY_BYTES_MAX {
         return Err(refused(format!("it has {} bytes, at most {BODY_BYTES_MAX} are kept", body.len())));
     }
@@ -214,7 +284,11 @@ fn remove(transaction: &Transaction<'_>, id: &SessionId) -> Result<(), JournalEr
 fn read(row: &Row<'_>) -> Result<Record, JournalError> {
     let unreadable = |problem| JournalError::Unreadable { id: text(row, 0).unwrap_or_default(), problem };
     let body = text(row, 1).ok_or_else(|| unreadable("it is no text".to_owned()))?;
-    serde_json::from_str(&body).map_err(|error| unreadable(error.to_string()))
+    let record = body::read(&body).map_err(|error| unreadable(error.to_string()))?;
+    if text(row, 0).as_deref() != Some(record.spec.id().as_str()) {
+        return Err(unreadable(format!("it is that of session {}", record.spec.id())));
+    }
+    Ok(record)
 }
 
 fn text(row: &Row<'_>, column: usize) -> Option<String> {
@@ -225,33 +299,27 @@ fn text(row: &Row<'_>, column: usize) -> Option<String> {
 fn make_private(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => File::open(path.parent().ok_or(io::ErrorKind::InvalidFilename)?)?.sync_all(),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Asked here, so that one that may not be written is never taken for damaged.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().write(true).open(path).map(|_| ())
+        }
         Err(error) => Err(error),
     }
 }
 
 fn connect(path: &Path) -> Result<Connection, JournalError> {
     let mut connection = Connection::open(path)?;
-    prepare(&mut connection, path).map_err(|error| match error {
-        JournalError::Sqlite(inner) if means_damage(&inner) => {
-            JournalError::Damaged { path: path.to_owned(), problem: inner.to_string() }
-        }
-        error => error,
-    })?;
+    prepare(&mut connection, path).map_err(|error| damage(path, error))?;
     Ok(connection)
 }
 
 /// Sets durability, checks the file and its version, and makes the tables of a new one.
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
+    // A file that is refused stays as it is, its log included.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.busy_timeout(LOCK_WAIT)?;
-    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if found > SCHEMA_VERSION {
-        return Err(JournalError::NewerSchema { path: path.to_owned(), found, known: SCHEMA_VERSION });
-    }
-    let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if check != "ok" {
-        return Err(JournalError::Damaged { path: path.to_owned(), problem: check });
-    }
+    let found = check(connection, path)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     // In this mode a commit is one append to the log and one fdatasync of it.
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -267,6 +335,49 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), JournalError>
     Ok(())
 }
 
+/// Whether SQLite finds nothing wrong with the file; its version.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<i64, JournalError> {
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if (SCHEMA_VERSION + 1..SCHEMA_VERSION_MAX).contains(&found) {
+        return Err(JournalError::NewerSchema { path: path.to_owned(), found, known: SCHEMA_VERSION });
+    }
+    if !(0..=SCHEMA_VERSION).contains(&found) {
+        let problem = format!("its schema is version {found}, which none has");
+        return Err(JournalError::Damaged { path: path.to_owned(), problem });
+    }
+    let check: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    match check.as_str() {
+        "ok" => Ok(found),
+        _ => Err(JournalError::Damaged { path: path.to_owned(), problem: check }),
+    }
+}
+
+/// Says of an error that it means damage, where it does.
+pub(super) fn damage(path: &Path, error: JournalError) -> JournalError {
+    match error {
+        JournalError::Sqlite(inner) if means_damage(&inner) => {
+            JournalError::Damaged { path: path.to_owned(), problem: inner.to_string() }
+        }
+        error => error,
+    }
+}
+
+/// What SQLite says of a file that can be read and written is the file's fault, unless the disk, the memory
+/// or another process is to blame.
 fn means_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+    let elsewhere = [
+        ErrorCode::SystemIoFailure,
+        ErrorCode::DiskFull,
+        ErrorCode::DatabaseBusy,
+        ErrorCode::DatabaseLocked,
+        ErrorCode::FileLockingProtocolFailed,
+        ErrorCode::PermissionDenied,
+        ErrorCode::CannotOpen,
+        ErrorCode::OutOfMemory,
+        ErrorCode::OperationInterrupted,
+    ];
+    // The end of a file that was cut.
+    let is_cut =
+        error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHORT_READ);
+    is_cut || error.sqlite_error_code().is_none_or(|code| !elsewhere.contains(&code))
 }

@@ -30,8 +30,17 @@ pub enum Command {
         /// Where the answer goes.
         reply: Reply<Records>,
     },
+    /// Read the records that changed last.
+    Latest {
+        /// Records at most.
+        limit: usize,
+        /// Where the answer goes.
+        reply: Reply<Records>,
+    },
     /// Read what has no receipt.
     Unfinished(Reply<Records>),
+    /// Read every id.
+    Ids(Reply<Vec<String>>),
     /// Read which media is kept.
     Kept(Reply<Vec<KeptMedia>>),
     /// Read the highest change.
@@ -55,7 +64,10 @@ impl Command {
         match self {
             Self::Write(_, reply) | Self::Check(reply) => answer(reply, Err(error)),
             Self::Get(_, reply) => answer(reply, Err(error)),
-            Self::List { reply, .. } | Self::Unfinished(reply) => answer(reply, Err(error)),
+            Self::List { reply, .. } | Self::Latest { reply, .. } | Self::Unfinished(reply) => {
+                answer(reply, Err(error));
+            }
+            Self::Ids(reply) => answer(reply, Err(error)),
             Self::Kept(reply) => answer(reply, Err(error)),
             Self::LastChange(reply) => answer(reply, Err(error)),
         }
@@ -70,7 +82,9 @@ pub fn run(mut store: Store, queue: &Receiver<Command>) {
             Command::Write(write, reply) => next = write_batch(&mut store, (write, reply), queue),
             Command::Get(id, reply) => answer(reply, store.get(&id)),
             Command::List { since, limit, reply } => answer(reply, store.list(since, limit)),
+            Command::Latest { limit, reply } => answer(reply, store.latest(limit)),
             Command::Unfinished(reply) => answer(reply, store.unfinished()),
+            Command::Ids(reply) => answer(reply, store.ids()),
             Command::Kept(reply) => answer(reply, store.kept()),
             Command::LastChange(reply) => answer(reply, store.last_change()),
             Command::Check(reply) => answer(reply, store.check()),
