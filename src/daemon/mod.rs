@@ -25,23 +25,24 @@ use crate::api::{self, About, Api, Guard};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigError, LogFormat, Settings};
 use crate::http::{self, Http};
-use crate::journal::Journal;
+use crate::journal::{Journal, Past};
 use crate::library::Library;
 use crate::session::health::{Health, Level};
 use crate::supervisor::{self, Handle, SupervisorSettings};
 use crate::telemetry;
 
 use activation::Given;
-use lock::Lock;
 
 pub use leaving::end_workers;
+pub use lock::{Lock, LockHeld};
 
 /// Name of the API's socket in the runtime directory.
 pub const API_SOCKET: &str = "api.sock";
 const LINK_SOCKET: &str = "link.sock";
 /// Name of the file of tokens in the state directory.
 pub const TOKENS_FILE: &str = "tokens.json";
-const JOURNAL_FILE: &str = "journal.sqlite";
+/// Name of the journal in the state directory.
+pub const JOURNAL_FILE: &str = "journal.sqlite";
 const SERVICE_NAME: &str = "shutterd.v1.CaptureAgent";
 /// How long calls under way may take to end once every session is drained.
 const CALLS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -82,16 +83,16 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         (Lock::take(&settings.state_dir, "state.lock")?, Lock::take(&settings.runtime_dir, "runtime.lock")?);
     leaving::forget(&settings.runtime_dir)?;
     let tokens = tokens(&settings)?;
-    let journal = Journal::open(&settings.state_dir.join(JOURNAL_FILE))?;
-    check_journal(&journal, settings.limits.journal).await?;
-    let group = settings.media.group.as_deref().map(group_id).transpose()?;
-    let library = Library::new(settings.media_dir.clone(), settings.media.file_mode, group);
+    let group = group(&settings)?;
+    let library = library(&settings)?;
+    let (journal, past) = restore_journal(&settings, &library).await?;
     let (bound, http_bound) = listen(&settings, given).await?;
     let (tcp, http) = (bound.tcp_address(), http_bound.address());
     let agent = supervisor::start(SupervisorSettings {
         group,
         link_path: settings.runtime_dir.join(LINK_SOCKET),
         journal,
+        past,
         library: library.clone(),
         settings: settings.clone(),
     })
@@ -177,6 +178,34 @@ async fn follow_health(mut judged: watch::Receiver<Arc<Health>>, health: HealthR
         let serving = now.is_serving();
         set_health(&health, if serving { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
     }
+}
+
+/// The media of these settings.
+///
+/// # Errors
+/// There is no such group as they name.
+pub fn library(settings: &Settings) -> anyhow::Result<Library> {
+    Ok(Library::new(settings.media_dir.clone(), settings.media.file_mode, group(settings)?))
+}
+
+fn group(settings: &Settings) -> anyhow::Result<Option<u32>> {
+    settings.media.group.as_deref().map(group_id).transpose()
+}
+
+/// The journal, in whatever state it was left.
+async fn restore_journal(settings: &Settings, library: &Library) -> anyhow::Result<(Journal, Past)> {
+    let is_first = || library.session_ids().is_ok_and(|ids| ids.is_empty());
+    let path = settings.state_dir.join(JOURNAL_FILE);
+    let restored = Journal::restore(&path, SystemClock.wall(), is_first);
+    let (journal, past) = restored
+        .with_context(|| format!("cannot use the journal {}: check the disk of state_dir", path.display()))?;
+    if let Past::Damaged(damage) = &past {
+        let (kept, carried, unreadable) =
+            (damage.kept_path.display(), damage.carried, damage.unreadable.len());
+        tracing::error!(problem = damage.problem, %kept, carried, unreadable, "the journal was damaged: a new one is begun");
+    }
+    check_journal(&journal, settings.limits.journal).await?;
+    Ok((journal, past))
 }
 
 /// Whether the journal takes and gives. A probe is tried once calls are served: it may take long.

@@ -2,6 +2,7 @@
 //! Must never write media, and never touch anything but a session's own directory.
 
 mod removal;
+mod sessions;
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -233,7 +233,7 @@ fn look(
 
 /// Whether a worker of this session writes files of this name: one that no repair could count is in no
 /// receipt, and media all the same.
-fn is_segment(name: &str, session: &SessionId) -> bool {
+pub(super) fn is_segment(name: &str, session: &SessionId) -> bool {
     let number = name.strip_prefix(session.as_str()).and_then(|rest| rest.strip_prefix('-'));
     let number = number.and_then(|rest| rest.strip_suffix(".mkv"));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit()))

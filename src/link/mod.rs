@@ -13,7 +13,8 @@ pub mod message {
 
 pub use frame::{Decoder, FrameError, MESSAGE_BYTES_MAX, encode};
 pub use reports::{
-    LAST_ACCOUNT_DRAFT_NAME, LAST_ACCOUNT_NAME, LastAccount, ProbeHead, ProbeLine, RepairReport, RepairedFile,
+    LAST_ACCOUNT_DRAFT_NAME, LAST_ACCOUNT_NAME, LastAccount, ProbeHead, ProbeLine, RepairReport,
+    RepairedFile, RepairedTrack,
 };
 pub use settings::{Sound, SourceSettings, WorkerSettings};
 

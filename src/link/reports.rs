@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{MonoTime, WallTime};
-use crate::session::device::FoundDevice;
+use crate::session::device::{FoundDevice, MediaType};
 use crate::session::{Account, EndReason, MediaFile};
 
 /// The first line that a probe prints.
@@ -79,4 +79,21 @@ pub struct RepairedFile {
     /// without packets have none.
     #[serde(default)]
     pub ends: Vec<(String, WallTime)>,
+    /// Its tracks, as it tells them itself.
+    #[serde(default)]
+    pub tracks: Vec<RepairedTrack>,
+}
+
+/// A track of a repaired file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepairedTrack {
+    /// The source.
+    pub source: String,
+    /// What the source is called.
+    pub name: String,
+    /// Pictures or sound.
+    pub media: MediaType,
+    /// When its first packet was captured, by the clock that the file was begun with.
+    pub first: Option<WallTime>,
 }

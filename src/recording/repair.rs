@@ -14,9 +14,10 @@ use super::segment::{hash_of, sync_dir};
 use super::segment_number;
 use super::units::units;
 use crate::clock::WallTime;
-use crate::link::RepairedFile;
+use crate::link::{RepairedFile, RepairedTrack};
 use crate::matroska::{self, Codec, Next, Reader, RepairPlan, SOURCE_ID, Tag, TagTarget, Tally, TrackNumber};
 use crate::session::MediaFile;
+use crate::session::device::MediaType;
 
 /// Name of the tag that a repaired file gets.
 const REPAIRED: &str = "REPAIRED";
@@ -121,14 +122,14 @@ pub(super) fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFi
     let same = |known: &&MediaFile| known.bytes == bytes && Path::new(&known.path) == path;
     if let Some(known) = known.iter().find(same) {
         let mut reader = Reader::open(BufReader::new(&file)).map_err(media)?;
-        let (units, ends) = count(&mut reader).map_err(media)?;
-        return Ok(RepairedFile { file: known.clone(), units, cut_bytes: 0, ends });
+        let (units, ends, tracks) = count(&mut reader).map_err(media)?;
+        return Ok(RepairedFile { file: known.clone(), units, cut_bytes: 0, ends, tracks });
     }
     let mark = repaired_mark();
     let plan = matroska::repair(BufReader::new(&file), std::slice::from_ref(&mark)).map_err(media)?;
     apply(&file, &plan).map_err(io)?;
     let mut reader = Reader::open(BufReader::new(&file)).map_err(media)?;
-    let (units, ends) = count(&mut reader).map_err(media)?;
+    let (units, ends, tracks) = count(&mut reader).map_err(media)?;
     let file = MediaFile {
         path: path.display().to_string(),
         bytes: plan.file_bytes,
@@ -137,7 +138,7 @@ pub(super) fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFi
         // A repair that nobody heard of is told by the file.
         repaired: !plan.is_empty() || reader.tags().contains(&mark),
     };
-    Ok(RepairedFile { file, units, cut_bytes: plan.cut_bytes, ends })
+    Ok(RepairedFile { file, units, cut_bytes: plan.cut_bytes, ends, tracks })
 }
 
 /// The tag that a repaired file gets.
@@ -168,10 +169,11 @@ pub(super) fn apply(mut file: &File, plan: &RepairPlan) -> std::io::Result<()> {
 /// By the id of the source.
 type BySource<T> = Vec<(String, T)>;
 
+/// What is found out of each track: what it holds, when its last packet is over, and what it says of itself.
+type Counted = (BySource<u64>, BySource<WallTime>, Vec<RepairedTrack>);
+
 /// Counts what each track holds, and looks when its last packet is over.
-fn count(
-    reader: &mut Reader<BufReader<&File>>,
-) -> Result<(BySource<u64>, BySource<WallTime>), matroska::Error> {
+fn count(reader: &mut Reader<BufReader<&File>>) -> Result<Counted, matroska::Error> {
     let tracks: Vec<(TrackNumber, Codec)> =
         reader.tracks().iter().map(|track| (track.number, track.codec.clone())).collect();
     let mut counts = vec![0u64; tracks.len()];
@@ -196,5 +198,17 @@ fn count(
         .filter(|tally| tally.blocks > 0)
         .filter_map(|tally| Some((source_of(tally.track), zero? + Duration::from_nanos(tally.end_ns()))));
     let ends = ends.collect();
-    Ok((tracks.iter().zip(counts).map(|((number, _), count)| (source_of(*number), count)).collect(), ends))
+    let first = |tally: &Tally| {
+        let since = u64::try_from(tally.first?.ns()).ok()?;
+        Some(zero? + Duration::from_nanos(since))
+    };
+    let described = reader.tracks().iter().zip(&tallies).map(|(track, tally)| RepairedTrack {
+        source: source_of(track.number),
+        name: track.name.clone(),
+        media: if track.codec.is_video() { MediaType::Video } else { MediaType::Audio },
+        first: first(tally),
+    });
+    let described = described.collect();
+    let units = tracks.iter().zip(counts).map(|((number, _), count)| (source_of(*number), count)).collect();
+    Ok((units, ends, described))
 }

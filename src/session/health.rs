@@ -92,6 +92,8 @@ pub struct Vitals {
     pub unremoved: Vec<(SessionId, String)>,
     /// What the journal's last check met.
     pub journal: Option<String>,
+    /// What was wrong with the journal when the agent began.
+    pub past: Option<String>,
     /// The disk of the media, once it was looked at.
     pub disk: Option<Result<DiskVitals, String>>,
     /// Bytes a second that become durable.
@@ -299,6 +301,9 @@ fn judge_host(
     }
     if let Some(problem) = &vitals.journal {
         find(Level::Failed, Subject::Journal, About::Host, problem.clone());
+    }
+    if let Some(problem) = &vitals.past {
+        find(Level::Degraded, Subject::Journal, About::Host, problem.clone());
     }
     match &vitals.disk {
         None => {}

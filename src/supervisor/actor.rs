@@ -15,6 +15,7 @@ use super::admission::Admission;
 use super::adopt::complete_receipts;
 use super::child::Program;
 use super::command::{Command, Notice, SessionView, StopAsked};
+use super::find::Unknown;
 use super::handle::Handle;
 use super::live::Live;
 use super::removal::Shelf;
@@ -26,7 +27,7 @@ use super::unsaved::Unsaved;
 use super::vitals::HostVitals;
 use crate::clock::{Clock, MonoTime, SystemClock};
 use crate::config::Settings;
-use crate::journal::Journal;
+use crate::journal::{Journal, Past};
 use crate::library::Library;
 use crate::session::health::Health;
 use crate::session::machine::{Event, PhaseLimits, StopMode};
@@ -53,6 +54,8 @@ pub struct SupervisorSettings {
     pub link_path: PathBuf,
     /// The daemon's memory.
     pub journal: Journal,
+    /// What was found of it.
+    pub past: Past,
     /// Where the media is.
     pub library: Library,
 }
@@ -78,6 +81,8 @@ pub(super) struct Actor {
     pub(super) tombstones: VecDeque<Tombstone>,
     /// Finished sessions whose receipts the journal has not taken yet.
     pub(super) unsaved: Unsaved,
+    /// Directories that the journal doesn't know, until they were looked at.
+    pub(super) unknown: Unknown,
     pub(super) change: u64,
     /// The journal has every change up to here.
     pub(super) journalled: u64,
@@ -103,9 +108,10 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
     let listener = socket::listen(&with.link_path)?;
     let unfinished = with.journal.unfinished().await??;
     let change = with.journal.last_change().await??;
-    complete_receipts(&with.journal, &with.library, change, with.settings.limits.journal).await?;
+    complete_receipts(&with.journal, &with.library, with.settings.limits.journal).await?;
     let kept = with.journal.kept().await??;
     let shelf = Shelf::new(kept, &with.library);
+    let unknown = Unknown::of(&with.past, &with.journal, &with.library, with.settings.limits.journal).await?;
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
     let (notices, notice_inbox) = mpsc::channel(NOTICES_MAX);
     let (changes, _) = broadcast::channel(CHANGES_MAX);
@@ -123,6 +129,7 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
         pending: HashMap::new(),
         tombstones: VecDeque::new(),
         unsaved: Unsaved::default(),
+        unknown,
         change,
         journalled: change,
         shelf,
@@ -132,7 +139,7 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
         changes: changes.clone(),
         tasks: TaskTracker::new(),
         looked_at: SystemClock.now(),
-        host: HostVitals::new(SystemClock.now()),
+        host: HostVitals::new(SystemClock.now(), &with.past),
         told,
         told_health,
     };
@@ -146,6 +153,7 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
     for record in unfinished.records {
         actor.take_up(record);
     }
+    actor.find_unknown();
     let task = tokio::spawn(actor.run(inbox, notice_inbox));
     Ok(Agent { handle: Handle { commands, changes, live, health, scope: Scope::Everybody }, task })
 }
@@ -219,6 +227,7 @@ impl Actor {
             Notice::LinkLost { id, connection } => self.on_link_lost(&id, connection),
             Notice::Exited { id, status, last } => self.on_exited(&id, status, last),
             Notice::Repaired { id, report } => self.on_repaired(&id, report),
+            Notice::Found { id, found } => self.on_looked_at(&id, found),
             Notice::Removal(notice) => self.on_removal(notice),
             Notice::Discarded { id } => self.on_discarded(&id),
             Notice::HostLooked(look) => self.on_look(look),

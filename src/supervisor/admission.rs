@@ -119,7 +119,7 @@ impl Actor {
             sessions: self.live.len() + self.pending.len(),
             sessions_max: self.settings.limits.sessions_max,
             unsettled: unsettled.count() + self.pending.len(),
-            repairing: self.live.values().filter(|live| live.repair.is_some()).count(),
+            repairing: self.live.values().filter(|live| live.repair.is_some()).count() + self.unknown.count(),
             sources: sources().count(),
             degraded: sources().filter(|source| source.state == SourceState::Degraded).count(),
             bytes_per_second: self.bytes_per_second(),

@@ -10,10 +10,10 @@ use crate::clock::{Clock, MonoTime};
 use crate::journal::{Journal, Record};
 use crate::library::Library;
 use crate::session::machine::{Event, Left, LeftWorker, Machine, StopMode};
-use crate::session::{EndReason, SessionId};
+use crate::session::{EndReason, Receipt, SessionId, WorkerState};
 
-/// Changes whose receipts may not lie beside the media yet: no more sessions than that end at once.
-const LAST_CHANGES: u64 = 256;
+/// Sessions whose receipts may not lie beside the media yet: no more end at once.
+const LATEST: usize = 256;
 
 /// Puts receipts beside the media where an earlier daemon crashed between the journal and that. A disk
 /// that takes longer than `wait` gets them later.
@@ -23,11 +23,9 @@ const LAST_CHANGES: u64 = 256;
 pub(super) async fn complete_receipts(
     journal: &Journal,
     library: &Library,
-    last_change: u64,
     wait: Duration,
 ) -> anyhow::Result<()> {
-    let records =
-        journal.list(last_change.saturating_sub(LAST_CHANGES), LAST_CHANGES as usize).await??.records;
+    let records = journal.latest(LATEST).await??.records;
     let library = library.clone();
     let completed = tokio::task::spawn_blocking(move || {
         for receipt in records.iter().filter_map(|record| record.receipt.as_ref()) {
@@ -81,6 +79,20 @@ impl Actor {
         });
     }
 
+    /// What was called finished stays finished, also where the journal has lost that.
+    fn take_receipt(&mut self, mut record: Record, receipt: Receipt) {
+        tracing::warn!(session = %receipt.session_id, "the journal has no receipt of it, and receipt.json lies there");
+        self.change += 1;
+        record.change = self.change;
+        record.forced = receipt.forced;
+        let state = if receipt.forced { WorkerState::Failed } else { WorkerState::Stopped };
+        state.as_str().clone_into(&mut record.worker_state);
+        record.duration_seconds = Some(receipt.files.iter().map(|file| file.duration_seconds).sum());
+        record.receipt = Some(receipt);
+        self.unsaved.keep(record.clone());
+        self.put(record, vec![Event::FinishJournalled]);
+    }
+
     /// Takes up one session of the journal that has no receipt.
     pub(super) fn take_up(&mut self, record: Record) {
         let id: SessionId = record.spec.id().clone();
@@ -96,6 +108,9 @@ impl Actor {
         let dead = alive.is_none();
         if dead && self.never_began(&record) {
             return self.forget(&id);
+        }
+        if dead && let Ok(Some(receipt)) = self.library.receipt(&id) {
+            return self.take_receipt(record, receipt);
         }
         let aborted = record.stop.as_ref().is_some_and(|stop| stop.abort);
         let mut live = Live::new(machine, record, now);

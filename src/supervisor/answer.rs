@@ -103,6 +103,9 @@ impl Actor {
         if let Some(record) = self.unsaved.get(&id).filter(|record| scope.holds(&record.spec)) {
             return send(reply, Ok(Arc::new(compose::view_of(record))));
         }
+        if scope == Scope::Everybody && self.unknown.has(&id) {
+            return send(reply, Err(Refusal::being_found(&id)));
+        }
         let found = self.journal.get(id.clone());
         self.tasks.spawn(async move {
             let answer = match found.await {

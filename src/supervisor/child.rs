@@ -100,7 +100,7 @@ async fn listen(lines: &mut Lines<BufReader<Take<ChildStdout>>>, search: &mut Se
 /// Repairs what a dead worker of `session` left in `dir`; the `known` files were finished, and a new worker writes
 /// those from number `before` on.
 pub(super) async fn repair(
-    program: Program,
+    program: &Program,
     session: &SessionId,
     dir: &Path,
     known: &[MediaFile],

@@ -230,6 +230,8 @@ pub(super) enum Notice {
     Exited { id: SessionId, status: String, last: Option<Box<LastAccount>> },
     /// A repair has ended.
     Repaired { id: SessionId, report: Result<RepairReport, Refusal> },
+    /// A directory that the journal doesn't know was looked at.
+    Found { id: SessionId, found: super::find::Found },
     /// A removal of media has come further.
     Removal(RemovalNotice),
     /// What a failed start left behind is gone.

@@ -28,6 +28,7 @@ pub(super) fn empty_account(spec: &SessionSpec, devices: &[DeviceSpec]) -> Accou
 
 /// Puts what a repair found in place of what the dead worker had still to say.
 pub(super) fn settle(account: &mut Account, report: &RepairReport) {
+    add_sources(account, report);
     for source in &mut account.sources {
         let receipt = &mut source.receipt;
         let own = |(id, _): &&(String, u64)| *id == receipt.id;
@@ -48,6 +49,23 @@ pub(super) fn settle(account: &mut Account, report: &RepairReport) {
         ));
     }
     report.failures.iter().for_each(|failure| account.warn(failure.clone()));
+}
+
+/// Sources that nobody has accounted for, and that the files tell of.
+fn add_sources(account: &mut Account, report: &RepairReport) {
+    for track in report.files.iter().flat_map(|file| &file.tracks) {
+        if account.sources.iter().any(|source| source.receipt.id == track.source) {
+            continue;
+        }
+        let mut receipt = SourceReceipt::of(track.source.clone(), track.media, track.name.clone());
+        receipt.first_timestamp = track.first;
+        account.sources.push(SourceAccount {
+            receipt,
+            state: SourceState::Released,
+            reason: String::new(),
+            durable_at: None,
+        });
+    }
 }
 
 /// As [`settle`], for what workers left that have died while their session goes on.

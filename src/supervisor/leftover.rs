@@ -1,6 +1,7 @@
 //! Workers that a daemon which was stopped left behind: found by their command line, asked to drain,
 //! then ended by force. Must never touch a worker of another runtime directory.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -46,6 +47,11 @@ pub fn end_left_over(link: &Path, limits: EndLimits) -> LeftOver {
         wait(&mut workers, timeout);
     }
     LeftOver { found, stuck: workers.len() }
+}
+
+/// The sessions of the workers that dial `link`.
+pub(super) fn sessions(link: &Path) -> HashSet<String> {
+    find(link).into_iter().map(|(_, session)| session).collect()
 }
 
 /// The workers that dial `link`, with their sessions, of those whose command line this process may read.

@@ -63,6 +63,14 @@ impl Refusal {
         Self::new(RefusalKind::NotFound, "SESSION_NOT_FOUND", message).about("session", session)
     }
 
+    /// The journal has lost a session whose media is there, and is being looked at.
+    pub fn being_found(session: &SessionId) -> Self {
+        let message = format!(
+            "the journal was damaged, and the media of session {session} is being looked at: ask again in a moment"
+        );
+        Self::new(RefusalKind::Unavailable, "SESSION_BEING_FOUND", message).about("session", session)
+    }
+
     /// The media of a session was removed, or is about to be.
     pub fn media_removed(session: &SessionId, removal: &Removal) -> Self {
         let why = removal.reason.as_str();

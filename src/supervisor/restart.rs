@@ -65,7 +65,7 @@ impl Actor {
         let (own, notices) = (id.clone(), self.notices.clone());
         tracing::warn!(session = %id, before, "a worker left no account: its files are being repaired");
         let task = self.tasks.spawn(async move {
-            let report = child::repair(program, &own, &dir, &known, before, timeout).await;
+            let report = child::repair(&program, &own, &dir, &known, before, timeout).await;
             // An actor that has ended leaves the rest to the next daemon.
             let _ = notices.send(Notice::Repaired { id: own, report }).await;
         });

@@ -83,6 +83,9 @@ impl Actor {
                 let view = Arc::new(compose::view_of(&record));
                 send(reply, Ok(Stopped { view, already_finished: !is_retry }));
             }
+            Ok(None) if scope == Scope::Everybody && self.unknown.has(&id) => {
+                send(reply, Err(Refusal::being_found(&id)));
+            }
             Ok(_) => {
                 self.bury(&id, scope);
                 send(reply, Err(Refusal::not_found(&id)));

@@ -11,6 +11,7 @@ use super::live::Live;
 use super::refusal::Refusal;
 use super::search::Found;
 use crate::clock::{Clock, MonoTime};
+use crate::journal::Past;
 use crate::session::health::{
     CaptureStage, DiskVitals, Health, HealthLimits, SessionVitals, SourceVitals, Vitals, evaluate,
 };
@@ -32,6 +33,8 @@ const PROBES_MISSED_MAX: u32 = 3;
 pub(super) struct HostVitals {
     disk: Option<Result<u64, String>>,
     journal: Option<String>,
+    /// What was wrong with the journal when this daemon began.
+    past: Option<String>,
     probe: Option<String>,
     disk_at: Looked,
     journal_at: Looked,
@@ -56,11 +59,12 @@ pub(super) enum Look {
 }
 
 impl HostVitals {
-    pub(super) fn new(now: MonoTime) -> Self {
+    pub(super) fn new(now: MonoTime, past: &Past) -> Self {
         let at = Looked::At(now);
         Self {
             disk: None,
             journal: None,
+            past: told(past),
             probe: None,
             disk_at: Looked::At(MonoTime::default()),
             journal_at: at,
@@ -229,12 +233,30 @@ impl Actor {
             unsaved,
             unremoved: self.shelf.unremoved(),
             journal: self.host.journal.clone(),
+            past: self.host.past.clone(),
             disk: self.host.disk.clone().map(|disk| disk.map(|free_bytes| DiskVitals { free_bytes })),
             bytes_per_second: self.bytes_per_second(),
             probe_age: now.since(self.host.found_at),
             probe: self.host.probe.clone(),
         }
     }
+}
+
+/// What an operator has to know of the journal that was found.
+fn told(past: &Past) -> Option<String> {
+    let what = match past {
+        Past::Closed | Past::CutOff | Past::First => return None,
+        Past::Missing => "there was no journal beside the media".to_owned(),
+        Past::Damaged(damage) => format!(
+            "the journal was damaged ({}) and is kept as {}: {} records were carried over, {} can't be read{}",
+            damage.problem,
+            damage.kept_path.display(),
+            damage.carried,
+            damage.unreadable.len(),
+            if damage.has_more { ", and more may be lost" } else { "" }
+        ),
+    };
+    Some(format!("{what}; sessions are found again by their media. A restart takes this note away"))
 }
 
 impl Live {

@@ -10,6 +10,7 @@ mod ends;
 mod failing_disk;
 mod files;
 mod handshake;
+mod lost;
 mod media;
 mod peers;
 mod removal;
