@@ -65,6 +65,8 @@ pub enum Command {
     Token(TokenCommand),
     /// Make recordings whole that a crash has cut off; what is whole stays as it is
     Repair(RepairArguments),
+    /// Check the journal and all media against each other, and repair what is wrong; no agent may run
+    Fsck(FsckArguments),
     /// Check the config without running anything
     CheckConfig,
     /// Capture one session (started by the agent)
@@ -124,6 +126,14 @@ pub struct RepairArguments {
     /// Number of the file with which the session goes on: it and later ones are left alone.
     #[arg(long, hide = true, requires = "known")]
     pub before: Option<u32>,
+}
+
+/// What `fsck` takes.
+#[derive(Args, Debug)]
+pub struct FsckArguments {
+    /// Only say what is wrong
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// What `demo` takes.

@@ -24,7 +24,7 @@ pub const REFUSED: u8 = 4;
 pub const UNAVAILABLE: u8 = 5;
 /// The caller may not do this.
 pub const NOT_PERMITTED: u8 = 6;
-/// `repair --check` has found what is to be repaired.
+/// `repair --check` or `fsck --check` has found what is to be repaired.
 pub const NEEDS_REPAIR: u8 = 7;
 /// The config can't be used (`EX_CONFIG` of sysexits.h).
 pub const CONFIG: u8 = 78;
@@ -46,7 +46,7 @@ Exit codes:
    4  refused: the id exists, a device is busy or missing, no room, a file is being written
    5  no agent can be reached, or it is ending
    6  not permitted
-   7  `repair --check`: there is something to repair
+   7  `repair --check`, `fsck --check`: there is something to repair
   78  the config is wrong
 `health` answers as monitoring plugins do: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 With --json the last line of standard error tells a failure:

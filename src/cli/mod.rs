@@ -6,6 +6,7 @@ mod args;
 mod connection;
 mod demo;
 mod exit;
+mod fsck;
 mod host;
 mod out;
 mod repair;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
             return crate::worker::repair(&paths[0], &known, before);
         }
         Command::Repair(arguments) => repair::repair(&global, &arguments),
+        Command::Fsck(arguments) => fsck::fsck(&global, &arguments),
         Command::Health => return run(host::health(&global)).unwrap_or_else(|failure| failure.report(form)),
         Command::Serve(flags) => serve(&global, flags),
         Command::EndWorkers => end_workers(&global),

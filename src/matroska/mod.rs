@@ -24,6 +24,7 @@
 
 mod cues;
 mod cut;
+mod damage;
 mod ebml;
 mod error;
 mod header;
@@ -40,6 +41,7 @@ mod writer;
 
 pub use cues::Cue;
 pub use cut::{Cut, cut_after};
+pub use damage::damaged_ranges;
 pub use error::Error;
 pub use header::{AudioFormat, Codec, Header, Track};
 pub use parse::Info;

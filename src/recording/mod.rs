@@ -2,6 +2,7 @@
 //! Must never wait for a device, and never call anything durable that a sync has not returned for.
 
 mod begin;
+mod examine;
 mod formats;
 mod hash;
 mod ledger;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use begin::{RecorderSettings, TrackSettings, prepare};
+pub use examine::{Examined, examine};
 pub use hash::FileHash;
 pub use ledger::{Durable, Ledger};
 pub use mend::{Effect, Mended, mend};

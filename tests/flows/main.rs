@@ -9,6 +9,7 @@ mod disk;
 mod ends;
 mod failing_disk;
 mod files;
+mod fsck;
 mod handshake;
 mod lost;
 mod media;
