@@ -18,7 +18,7 @@ use rusqlite::{Connection, ErrorCode, Statement, params};
 
 use super::body;
 use super::reserve::Reserve;
-use super::rows::{OldRow, Reach, each_row, open_old};
+use super::rows::{OldRow, Reach, each_row, open_old, open_with_first_page};
 use super::store::{SCHEMA, Store, check, damage};
 use super::{JournalError, Record};
 use crate::clock::WallTime;
@@ -192,22 +192,20 @@ fn make(path: &Path, part: &Path, damage: &mut Damage, now: WallTime) -> Result<
     new.pragma_update(None, "synchronous", "OFF")?;
     let transaction = new.transaction()?;
     transaction.execute_batch(SCHEMA)?;
-    let mut highest = 0;
+    let mut carrier = Carrier { put: prepare_put(&transaction)?, highest: 0 };
     // One that SQLite doesn't open at all has nothing that could be read.
-    if let Ok(old) = open_old(path) {
-        let cursor = old.query_row("SELECT last_change FROM cursor", [], |row| row.get::<_, i64>(0));
-        highest = cursor
-            .ok()
-            .filter(|change| *change <= CHANGE_MAX)
-            .and_then(|it| u64::try_from(it).ok())
-            .unwrap_or(0);
-        let mut carrier = Carrier::new(&transaction)?;
-        let reach = each_row(&old, |row| carrier.carry(row, damage, &mut highest))?;
-        damage.has_more = reach == Reach::Some;
-    } else {
-        damage.has_more = true;
+    let opened = open_old(path).ok().map(|old| carrier.carry_all(&old, damage)).transpose()?;
+    damage.has_more = opened != Some(Reach::All);
+    if damage.carried == 0 && damage.has_more {
+        // The first page says where everything else is, and is the same in every journal.
+        if let Some(old) = open_with_first_page(path, SCHEMA) {
+            let reached = carrier.carry_all(&old, damage)?;
+            damage.has_more = reached == Reach::Some || state(path) == Past::CutOff;
+        }
     }
-    transaction.execute("UPDATE cursor SET last_change = ?1", [as_stored(beyond(highest, now))])?;
+    let last = as_stored(beyond(carrier.highest, now));
+    drop(carrier);
+    transaction.execute("UPDATE cursor SET last_change = ?1", [last])?;
     transaction.commit()?;
     new.close().map_err(|(_, error)| error)?;
     File::open(part).and_then(|file| file.sync_all()).map_err(file)
@@ -216,37 +214,46 @@ fn make(path: &Path, part: &Path, damage: &mut Damage, now: WallTime) -> Result<
 /// Writes rows into the new journal.
 struct Carrier<'a> {
     put: Statement<'a>,
+    /// The highest change that was read.
+    highest: u64,
 }
 
-impl<'a> Carrier<'a> {
-    fn new(new: &'a Connection) -> Result<Self, JournalError> {
-        // A page that is there twice has an older state of a session too.
-        let put = new.prepare(
-            "INSERT INTO session (id, change, finished, body) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (id) DO UPDATE
-             SET change = excluded.change, finished = excluded.finished, body = excluded.body
-             WHERE excluded.change > session.change",
-        )?;
-        Ok(Self { put })
+fn prepare_put(new: &Connection) -> Result<Statement<'_>, JournalError> {
+    // A page that is there twice has an older state of a session too.
+    Ok(new.prepare(
+        "INSERT INTO session (id, change, finished, body) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (id) DO UPDATE
+         SET change = excluded.change, finished = excluded.finished, body = excluded.body
+         WHERE excluded.change > session.change",
+    )?)
+}
+
+impl Carrier<'_> {
+    /// Carries over what can be reached.
+    fn carry_all(&mut self, old: &Connection, damage: &mut Damage) -> Result<Reach, JournalError> {
+        let cursor = old.query_row("SELECT last_change FROM cursor", [], |row| row.get::<_, i64>(0));
+        let cursor = cursor.ok().filter(|change| *change <= CHANGE_MAX);
+        self.highest = self.highest.max(cursor.and_then(|it| u64::try_from(it).ok()).unwrap_or(0));
+        each_row(old, |row| self.carry(row, damage))
     }
 
-    fn carry(&mut self, row: OldRow, damage: &mut Damage, highest: &mut u64) -> Result<(), JournalError> {
+    fn carry(&mut self, row: OldRow, damage: &mut Damage) -> Result<(), JournalError> {
         match row {
             OldRow::Read(mut record) => {
-                *highest = (*highest).max(record.change);
+                self.highest = self.highest.max(record.change);
                 let written = match self.write(&record)? {
                     Some(written) => written,
                     // Another session has its change: it gets one of its own, which nobody has seen.
                     None => {
-                        *highest += 1;
-                        record.change = *highest;
+                        self.highest += 1;
+                        record.change = self.highest;
                         self.write(&record)?.unwrap_or(0)
                     }
                 };
                 damage.carried += written as u64;
             }
             OldRow::Unknown(row) => {
-                *highest = (*highest).max(u64::try_from(row.change).unwrap_or(0));
+                self.highest = self.highest.max(u64::try_from(row.change).unwrap_or(0));
                 self.put.execute(params![row.id, row.change, row.finished, row.body])?;
                 damage.carried += 1;
             }

@@ -1,13 +1,17 @@
 //! What can still be read of a journal, row by row, whatever is wrong with it. Must never write to it.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, Row};
 
 use super::body::{self, BodyError};
 use super::{JournalError, Record};
 
+/// Bytes of a file that is held in memory.
+const FILE_BYTES_MAX: u64 = 512 << 20;
 /// Rows between two damaged places that are looked for one by one.
 const GAP_ROWS_MAX: usize = 1_000_000;
 
@@ -48,6 +52,24 @@ pub fn open_old(path: &Path) -> Result<Connection, JournalError> {
     let old = Connection::open_with_flags(path, flags)?;
     old.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(old)
+}
+
+/// As [`open_old`], in memory, without the log, and with the first page of an empty journal of this schema.
+/// `None` if that is no journal either.
+pub fn open_with_first_page(path: &Path, schema: &str) -> Option<Connection> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)).ok()?;
+    let mut empty = Connection::open_in_memory().ok()?;
+    empty.execute_batch(schema).ok()?;
+    let pages = empty.serialize(MAIN_DB).ok()?;
+    // The size of a page, in the header of the file (<https://sqlite.org/fileformat2.html>, 1.3).
+    let page_bytes = usize::from(u16::from_be_bytes([*pages.get(16)?, *pages.get(17)?]));
+    bytes.get_mut(..page_bytes)?.copy_from_slice(pages.get(..page_bytes)?);
+    let count = u32::try_from(bytes.len() / page_bytes).ok()?;
+    bytes[28..32].copy_from_slice(&count.to_be_bytes());
+    let mut old = Connection::open_in_memory().ok()?;
+    old.deserialize_read_exact(MAIN_DB, bytes.as_slice(), bytes.len(), true).ok()?;
+    Some(old)
 }
 
 /// Gives every row that can be reached: upwards to the first damaged place, downwards to the last, and what

@@ -136,8 +136,23 @@ fn every_byte_of_the_header_may_be_flipped() {
         let mut spoilt = Specimen { file: closed.file.clone(), log: Vec::new() };
         spoilt.file[at] ^= 0x41;
         let (_dir, path) = lay(&spoilt);
-        judge(&path, &format!("byte {at} of the header"));
+        if let Past::Damaged(damage) = judge(&path, &format!("byte {at} of the header")) {
+            assert_eq!(
+                (damage.carried, damage.has_more),
+                (SESSIONS, false),
+                "byte {at}: its pages are whole"
+            );
+        }
     }
+}
+
+#[test]
+fn a_first_page_of_garbage_costs_no_record() {
+    let (mut closed, _) = specimen();
+    closed.file[..4096].fill(0xA5);
+    let (_dir, path) = lay(&closed);
+    let damage = damage(judge(&path, "its first page"));
+    assert_eq!((damage.carried, damage.unreadable.len(), damage.has_more), (SESSIONS, 0, false));
 }
 
 #[test]
