@@ -313,10 +313,22 @@ async fn e11() -> Outcome {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
     std::fs::write(path, bytes).expect("it can be changed");
-    let shutterd = || Command::new(env!("CARGO_BIN_EXE_shutterd"));
-    let checked = shutterd().args(["repair", "--check", "--json", path]).output().expect("it can be run");
+    let site = std::sync::Arc::clone(&agent.site);
+    let config = site.dir().join("flow.toml");
+    agent.end().await;
+    let mut shutterd = Command::new(env!("CARGO_BIN_EXE_shutterd"));
+    shutterd.arg("--config").arg(config).args(["fsck", "--check", "--json"]);
+    let checked = shutterd.output().expect("it can be run");
     let said = String::from_utf8_lossy(&checked.stdout);
-    assert!(!checked.status.success(), "a flipped byte at {middle} is not found: {said}");
-    assert!(said.contains("damaged"), "the range that is damaged is told: {said}");
+    assert_eq!(checked.status.code(), Some(1), "a flipped byte at {middle} is not found: {said}");
+    let told: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let finding = &told["findings"][0];
+    assert_eq!((&finding["kind"], &finding["path"]), (&"file_damaged".into(), &path.as_str().into()));
+    let holds = |range: &serde_json::Value| {
+        let end = |end: &str| range[end].as_u64().and_then(|at| usize::try_from(at).ok()).expect("a place");
+        (end("from")..end("to")).contains(&middle)
+    };
+    let ranges = finding["ranges"].as_array().expect("ranges");
+    assert!(ranges.iter().any(holds), "the range that is damaged is told: {said}");
     stopped.holds_whole("found, with its range")
 }

@@ -11,8 +11,8 @@ use super::*;
 
 /// Sessions of the journal that is damaged: more than a page of each kind.
 const SESSIONS: u64 = 40;
-/// The two lowest bytes of `user_version` in SQLite's header: what they say may be a newer program's schema.
-const VERSION_BYTES: std::ops::RangeInclusive<usize> = 62..=63;
+/// The lowest byte of `user_version` in SQLite's header: what it says may be a newer program's schema.
+const VERSION_BYTES: std::ops::RangeInclusive<usize> = 63..=63;
 
 /// The bytes of a journal that was closed, and of one that was not with its log.
 struct Specimen {
