@@ -9,6 +9,7 @@ use super::exit::{FAILURE, Failure, NEEDS_REPAIR, NOT_FOUND, REFUSED};
 use super::out;
 use super::text::{plain, seconds};
 use crate::recording::{Effect, Mended, RepairError, mend, recordings};
+use crate::telemetry::chain;
 
 /// What came of one file. The worst one decides how the command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,15 +127,4 @@ fn object(path: &Path, outcome: Outcome, result: &Result<Mended, RepairError>) -
         }),
         Err(error) => json!({ "path": path, "outcome": outcome.word(), "error": chain(error) }),
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(&format!(": {source}"));
-        cause = source.source();
-    }
-    text
 }
