@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::files::set_owner;
 use super::ledger::Ledger;
-use super::segment::{Segment, set_owner};
+use super::segment::Segment;
 use super::{RecordError, segment_number};
 use crate::clock::MonoTime;
 use crate::link::LAST_ACCOUNT_NAME;

@@ -3,6 +3,7 @@
 
 mod begin;
 mod examine;
+mod files;
 mod formats;
 mod hash;
 mod ledger;

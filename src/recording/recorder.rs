@@ -1,21 +1,24 @@
 //! The recorder of a session: one file after the other, each with a track per source. A file that can't be
 //! gone on with is given up; the next one begins with what was not durable in it.
 
+mod late;
 mod next_file;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use late::Late;
+
 use super::RecordError;
-use super::begin::{RecorderSettings, TrackSettings, create, source_of, track_number};
+use super::begin::{RecorderSettings, TrackSettings, create, track_number};
 use super::formats::Formats;
 use super::ledger::Ledger;
 use super::outage::{Backlog, Holes, Trouble};
 use super::salvage::Salvages;
 use super::segment::{Segment, gone};
 use crate::clock::{Clock, MonoTime, SystemClock};
-use crate::matroska::{self, TrackNumber};
+use crate::matroska;
 use crate::media::Packet;
 
 /// A packet may be this much older than the first one of its file.
@@ -151,6 +154,12 @@ impl Recorder {
         self.ledger.retract(packet.source, packet.units);
     }
 
+    fn retract_all(&self, packets: &[Packet]) {
+        for packet in packets {
+            self.retract(packet);
+        }
+    }
+
     /// This packet can't be kept: it is counted, and the receipt tells where it is missing.
     pub fn lose(&mut self, packet: &Packet) {
         self.ledger.lost(packet.source, packet.units);
@@ -166,15 +175,16 @@ impl Recorder {
         if let Err(error) = self.look_for_name() {
             tracing::warn!(%error, "the last packets find no file");
         }
-        let removed = stop.map_or(Ok(Vec::new()), |stop| self.cut_after(stop))?;
+        let mut late = stop.map_or(Ok(Late::default()), |stop| self.cut_after(stop))?;
         for attempt in 0..FINISH_TRIES {
             if let Some(segment) = self.segment.take() {
                 self.holes.tell(&self.ledger);
                 match self.finish_file(segment) {
-                    Ok(()) => {}
-                    // What was taken out of it may not be durable.
-                    Err(abandoned) if !removed.is_empty() => return Err(abandoned.error),
-                    Err(abandoned) => drop(self.give_up(*abandoned)),
+                    Ok(mut undone) => self.retract_all(&late.take_out(&mut undone)),
+                    Err(mut abandoned) => {
+                        self.retract_all(&late.take_out(&mut abandoned.undone));
+                        drop(self.give_up(*abandoned));
+                    }
                 }
             }
             if self.backlog.is_empty() {
@@ -189,8 +199,8 @@ impl Recorder {
             self.lose(&packet);
         }
         self.holes.tell(&self.ledger);
-        for (track, units) in removed {
-            self.ledger.retract_written(source_of(track), units);
+        for (source, units) in late.units {
+            self.ledger.retract_written(source, units);
         }
         self.salvages.end()
     }
@@ -232,38 +242,6 @@ impl Recorder {
                 }
             },
         }
-    }
-
-    /// A stop that was heard of late: what was written since it was asked for is taken out again.
-    fn cut_after(&mut self, stop: MonoTime) -> Result<Vec<(TrackNumber, u64)>, RecordError> {
-        if self.full_until.is_some_and(|until| until > stop) {
-            self.ledger.warn(
-                "the stop came late: the file before the last holds more than was asked for".to_owned(),
-            );
-        }
-        for packet in self.backlog.cut_after(stop) {
-            self.retract(&packet);
-        }
-        let mut removed = Vec::new();
-        let late = self.last.values().any(|(timestamp, _)| *timestamp > stop);
-        if let Some(segment) = self.segment.as_mut().filter(|_| late) {
-            let last = if stop < self.zero { BEFORE_ALL } else { relative(self.zero, stop) };
-            let cut = segment.cut_after(last)?;
-            tracing::warn!(
-                packets = cut.removed.len(),
-                "the stop came late: what was captured after it is taken out"
-            );
-            removed = cut.removed;
-            self.last = cut
-                .last
-                .into_iter()
-                .map(|(track, last, end)| (source_of(track), (self.zero + last, self.zero + end)))
-                .collect();
-        }
-        for (source, (last, end)) in &self.last {
-            self.ledger.ends_at(*source, *last, *end);
-        }
-        Ok(removed)
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
-use super::segment::{hash_of, sync_dir};
+use super::files::{hash_of, sync_dir};
 use super::segment_number;
 use super::units::units;
 use crate::clock::WallTime;

@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::RecordError;
 use super::begin::{RecorderSettings, TrackSettings, make_dir};
+use super::files::set_owner;
 use super::ledger::Ledger;
 use super::repair::{RepairError, repair_file};
-use super::segment::set_owner;
 use crate::link::RepairedFile;
-use crate::matroska;
+use crate::matroska::{self, Patch};
 use crate::telemetry::chain;
 
 /// The whole file; `None` where it held no media.
@@ -28,6 +28,9 @@ pub(super) struct Torn {
     pub(super) durable_bytes: u64,
     /// Units that are durable in it, by source.
     pub(super) durable_units: BTreeMap<usize, u64>,
+    /// What takes out what was captured after the stop: it is written again, since a failed sync may have
+    /// dropped it.
+    pub(super) patches: Vec<Patch>,
     /// The file, where its name is gone: what it holds is kept by this alone.
     pub(super) nameless: Option<Arc<File>>,
 }
@@ -131,6 +134,13 @@ impl Torn {
             // Also when that has failed before.
             let opened = OpenOptions::new().write(true).open(path);
             opened.and_then(|file| file.set_len(*durable_bytes)).map_err(io)?;
+        }
+        if !self.patches.is_empty() {
+            let opened = OpenOptions::new().write(true).open(path);
+            let write = |file: File| {
+                self.patches.iter().try_for_each(|patch| file.write_all_at(&patch.bytes, patch.offset))
+            };
+            opened.and_then(write).map_err(io)?;
         }
         match repair_file(path, &[]) {
             Ok(repaired) if repaired.units.iter().any(|(_, units)| *units > 0) => Ok(Some(repaired)),

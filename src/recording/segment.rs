@@ -1,10 +1,9 @@
 //! One file: made, appended to, finished. Room for its end is reserved from the start, so that a full
 //! disk can't keep a file from being finished.
 
-use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, BufReader, IoSlice, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +13,9 @@ use rustix::io::Errno;
 
 use super::RecordError;
 use super::begin::RecorderSettings;
+use super::files::{hash_of, set_owner, sync_dir, write_all};
 use super::hash::FileHash;
 use super::ledger::Ledger;
-use super::salvage::Torn;
 use super::sync::{Syncer, Undone};
 use super::units;
 use crate::matroska::{self, Finish, Header, Patch, Tag, Writer};
@@ -43,19 +42,21 @@ pub(super) struct Segment {
     media: Option<(matroska::Timestamp, matroska::Timestamp)>,
     /// A write has failed half way: the file's end is not what the writer thinks.
     torn: bool,
-    /// Blocks were taken out: the hash that was built is not the file's.
-    cut: bool,
+    /// What has taken blocks out: the hash that was built is not the file's then.
+    cut: Vec<Patch>,
 }
 
 /// A file that can't be gone on with, cut behind what is durable of it.
 pub(super) struct Abandoned {
     /// Why.
     pub(super) error: RecordError,
-    pub(super) torn: Torn,
-    /// The packets that aren't durable, in the order in which they came.
-    pub(super) packets: VecDeque<Packet>,
-    /// Packets, without payload, that aren't durable and can't be written again.
-    pub(super) forgotten: Vec<Packet>,
+    pub(super) path: PathBuf,
+    /// What is durable of it, and what isn't.
+    pub(super) undone: Undone,
+    /// What has taken blocks out that came after the stop.
+    pub(super) patches: Vec<Patch>,
+    /// The file, where its name is gone: what it holds is kept by this alone.
+    pub(super) nameless: Option<Arc<File>>,
 }
 
 /// What was taken out of a file, and where it ends now.
@@ -117,7 +118,8 @@ impl Segment {
             Syncer::start(Arc::clone(&file), Arc::clone(ledger), bytes_before, settings.sync_interval)
                 .map_err(failed("start syncing"))?;
         let (hash, reserved, media) = (FileHash::default(), Some(0), None);
-        let mut segment = Self { path, file, writer, hash, syncer, reserved, media, torn: false, cut: false };
+        let mut segment =
+            Self { path, file, writer, hash, syncer, reserved, media, torn: false, cut: Vec::new() };
         segment.reserve(bytes.len() as u64 + RESERVE_BYTES)?;
         segment.append(&bytes, &[])?;
         segment.syncer.appended(bytes.len() as u64, None);
@@ -140,11 +142,12 @@ impl Segment {
         self.media.is_none()
     }
 
-    /// Removes a file that holds no packet.
-    pub(super) fn remove(self) {
+    /// Removes a file that holds no packet, and tells what of those that were taken out was not durable.
+    pub(super) fn remove(self) -> Undone {
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "an empty file can't be removed");
         }
+        self.syncer.abandon()
     }
 
     /// Whether the file is not to be found at its path any more.
@@ -216,12 +219,16 @@ impl Segment {
             removed.push((block.track, units::units(codec, block.payload_bytes, &head[..length])));
         }
         let write = |patch: &Patch| self.file.write_all_at(&patch.bytes, patch.offset);
-        cut.patches.iter().try_for_each(write).map_err(failed)?;
+        if let Err(error) = cut.patches.iter().try_for_each(write) {
+            tracing::warn!(path = %self.path.display(), %error, "what came after the stop can't be taken out yet");
+            // It is tried again when the file is made whole.
+            self.torn = true;
+        }
         let first = cut.kept.iter().filter_map(|tally| tally.first).min();
         let end = cut.kept.iter().map(matroska::Tally::end_ns).max().unwrap_or(0);
         let end = matroska::Timestamp::from_ns(i64::try_from(end).unwrap_or(i64::MAX));
         self.media = first.map(|first| (first, end));
-        self.cut = true;
+        self.cut = cut.patches;
         let after = |at: matroska::Timestamp| Duration::from_nanos(u64::try_from(at.ns()).unwrap_or(0));
         let last = |tally: &matroska::Tally| {
             Some((tally.track, after(tally.last?), Duration::from_nanos(tally.end_ns())))
@@ -241,7 +248,7 @@ impl Segment {
             .and_then(|finish| write_end(&path, &file, &mut syncer, hash, finish, torn))
             .and_then(|(bytes, hash)| {
                 let read = |error| RecordError::io("read", &path, error);
-                Ok((bytes, if cut { hash_of(&path).map_err(read)? } else { hash }))
+                Ok((bytes, if cut.is_empty() { hash } else { hash_of(&path).map_err(read)? }))
             });
         match finished {
             Ok((bytes, hash)) => Ok(MediaFile {
@@ -252,13 +259,13 @@ impl Segment {
                     .as_secs_f64(),
                 repaired: false,
             }),
-            Err(error) => Err(Box::new(abandon(error, path, file, syncer))),
+            Err(error) => Err(Box::new(abandon(error, path, file, syncer, cut))),
         }
     }
 
     /// Gives the file up: what is durable of it stays, what isn't is handed back.
     pub(super) fn abandon(self, error: RecordError) -> Abandoned {
-        abandon(error, self.path, self.file, self.syncer)
+        abandon(error, self.path, self.file, self.syncer, self.cut)
     }
 
     fn patch(&mut self, patch: Patch) {
@@ -297,14 +304,22 @@ impl Segment {
     }
 }
 
-fn abandon(error: RecordError, path: PathBuf, file: Arc<File>, syncer: Syncer) -> Abandoned {
-    let Undone { durable_bytes, durable_units, packets, forgotten } = syncer.abandon();
+fn abandon(
+    error: RecordError,
+    path: PathBuf,
+    file: Arc<File>,
+    syncer: Syncer,
+    mut patches: Vec<Patch>,
+) -> Abandoned {
+    let undone = syncer.abandon();
+    let durable_bytes = undone.durable_bytes;
     // What lies behind is written elsewhere, and must not be found here too.
     if let Err(error) = file.set_len(durable_bytes) {
         tracing::warn!(path = %path.display(), %error, "a file that is given up can't be cut");
     }
+    patches.retain(|patch| patch.offset < durable_bytes);
     let nameless = is_nameless(&path, &file).then_some(file);
-    Abandoned { error, torn: Torn { path, durable_bytes, durable_units, nameless }, packets, forgotten }
+    Abandoned { error, path, undone, patches, nameless }
 }
 
 /// Whether a file is not to be found at `path` any more: somebody has removed it, or moved it away.
@@ -354,40 +369,4 @@ pub(super) fn gone() -> io::Error {
 /// The patches of a file's end but for the last cluster's size lie in the header, which no patch announces.
 fn is_header(patch: &Patch) -> bool {
     patch.offset < matroska::HEADER_ALIGN_BYTES
-}
-
-/// Permission bits and group as the settings say, whatever the umask.
-pub(super) fn set_owner(file: &File, mode: u32, group: Option<u32>) -> io::Result<()> {
-    if group.is_some() {
-        fchown(file, None, group)?;
-    }
-    file.set_permissions(Permissions::from_mode(mode))
-}
-
-/// Makes the entries of a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), RecordError> {
-    File::open(dir).and_then(|opened| opened.sync_all()).map_err(|error| RecordError::io("sync", dir, error))
-}
-
-/// The hash of a file, read from its beginning to its end.
-pub(super) fn hash_of(path: &Path) -> io::Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
-    Ok(hasher.finalize())
-}
-
-fn write_all(mut file: &File, mut first: &[u8], mut second: &[u8]) -> io::Result<()> {
-    while !first.is_empty() || !second.is_empty() {
-        match file.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                let of_first = count.min(first.len());
-                first = &first[of_first..];
-                second = &second[count - of_first..];
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -21,8 +21,8 @@ from check import CAMERAS, MICROPHONE, SOURCES, Failed, Recording, expect
 
 EXPOSURE_MAX = 2.0
 STOP_S_MAX = 30
-# The emulated machine stalls for moments, and the drivers then count frames that nobody fetched; without
-# a worker there would be none for as long as the daemon is gone, seconds.
+# The emulated machine stalls for moments: the drivers then count frames that nobody fetched, or deliver nothing;
+# without a worker there would be none for as long as the daemon is gone, seconds.
 GAP_S_MAX = 0.5
 # What is durable is at most a quarter of a second behind, and a sync takes its time.
 CUT_LOSS_S_MAX = 0.5
@@ -228,7 +228,7 @@ def recording_is_whole(directory, end_reason):
     check.webcam_frames_are_the_fed_ones(recording)
     gaps = [(device, gap) for device in SOURCES for gap in recording.source(device).get("gaps", [])]
     long = [f"{device}: {gap}" for device, gap in gaps
-            if gap["reason"] not in ("sequence", "overrun") or gap["durationSeconds"] > GAP_S_MAX]
+            if gap["reason"] not in ("sequence", "overrun", "stalled") or gap["durationSeconds"] > GAP_S_MAX]
     expect(not long, f"the receipt tells of {'; '.join(long)}")
     missed = sum(recording.source(device).get("missed", 0) for device in CAMERAS)
     longest = max((gap["durationSeconds"] for _, gap in gaps), default=0)

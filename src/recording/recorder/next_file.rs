@@ -8,7 +8,9 @@ use crate::media::Packet;
 use crate::recording::RecordError;
 use crate::recording::begin::{create, gap_tags, make_dir};
 use crate::recording::outage::Trouble;
+use crate::recording::salvage::Torn;
 use crate::recording::segment::{Abandoned, Segment};
+use crate::recording::sync::Undone;
 use crate::telemetry::chain;
 
 impl Recorder {
@@ -23,13 +25,12 @@ impl Recorder {
     }
 
     /// A file without a packet is none: players find no media in it, and complain.
-    pub(super) fn finish_file(&self, segment: Segment) -> Result<(), Box<Abandoned>> {
+    pub(super) fn finish_file(&self, segment: Segment) -> Result<Undone, Box<Abandoned>> {
         if segment.is_empty() {
-            segment.remove();
-        } else {
-            self.ledger.file(segment.finish(&gap_tags(&self.ledger))?);
+            return Ok(segment.remove());
         }
-        Ok(())
+        self.ledger.file(segment.finish(&gap_tags(&self.ledger))?);
+        Ok(Undone::default())
     }
 
     /// Finishes a file that others follow; one that can't be finished is given up.
@@ -38,7 +39,7 @@ impl Recorder {
         self.full_until = self.last.values().map(|(timestamp, _)| *timestamp).max();
         let bytes = full.bytes();
         match self.finish_file(full) {
-            Ok(()) => self.bytes_before += bytes,
+            Ok(_) => self.bytes_before += bytes,
             Err(abandoned) => drop(self.give_up(*abandoned)),
         }
     }
@@ -62,18 +63,19 @@ impl Recorder {
 
     /// What is durable of a file is made whole, what isn't goes before what waits for the next file.
     pub(super) fn give_up(&mut self, abandoned: Abandoned) -> RecordError {
-        let Abandoned { error, torn, packets, forgotten } = abandoned;
+        let Abandoned { error, path, undone, patches, nameless } = abandoned;
+        let Undone { durable_bytes, durable_units, packets, forgotten } = undone;
         tracing::error!(error = %chain(&error), "a file can't be gone on with");
         self.ledger.warn(format!("{}; the recording went on in another file", chain(&error)));
-        self.bytes_before += torn.durable_bytes;
+        self.bytes_before += durable_bytes;
         for packet in &forgotten {
             self.lose(packet);
         }
         self.backlog.push_front(packets.into_iter());
         let now = SystemClock.now();
-        let lasting = self.trouble.filter(|_| torn.durable_units.is_empty());
+        let lasting = self.trouble.filter(|_| durable_units.is_empty());
         self.trouble = Some(lasting.map_or_else(|| Trouble::new(now), |trouble| trouble.again(now)));
-        self.salvages.begin(torn);
+        self.salvages.begin(Torn { path, durable_bytes, durable_units, patches, nameless });
         error
     }
 
@@ -147,7 +149,7 @@ impl Recorder {
                     return Ok(());
                 }
                 // What the file before lacks is older than this one's zero.
-                fresh.remove();
+                drop(fresh.remove());
                 self.go_on(SystemClock.now())
             }
             // The present file still takes packets.

@@ -26,14 +26,22 @@ pub(super) struct Sounds {
     format: AudioFormat,
     revision: u32,
     encoder: Encoder,
-    /// Interleaved samples of the block that isn't full yet.
-    block: Vec<i32>,
-    /// How many of them (per channel) are filled silence.
-    block_filled: u64,
-    block_start: MonoTime,
+    /// The last full block: a stop that is heard of a little late still cuts it.
+    held: Block,
+    /// The block that isn't full yet.
+    block: Block,
     /// When the next sample is due, by the measured clock.
     next: Option<MonoTime>,
     drift: Drift,
+}
+
+#[derive(Default)]
+struct Block {
+    /// Interleaved.
+    samples: Vec<i32>,
+    /// How many of them (per channel) are filled silence.
+    filled: u64,
+    start: MonoTime,
 }
 
 enum Encoder {
@@ -47,14 +55,12 @@ impl Sounds {
             Sound::Flac => Encoder::Flac(Box::new(flac::Encoder::new(format, BLOCK_SAMPLES)?)),
             Sound::Pcm => Encoder::Pcm,
         };
-        let block = Vec::with_capacity(BLOCK_SAMPLES * usize::from(format.channels));
         Ok(Self {
             format,
             revision,
             encoder,
-            block,
-            block_filled: 0,
-            block_start: MonoTime::default(),
+            held: Block::default(),
+            block: Block::default(),
             next: None,
             drift: Drift::default(),
         })
@@ -112,24 +118,31 @@ impl Sounds {
         (length.as_nanos() * u128::from(self.format.sample_rate)).is_multiple_of(1_000_000_000)
     }
 
-    /// Puts the block that isn't full into the queue: the last one, or the one before a jump.
+    /// Puts what was gathered into the queue, at the end or before a jump.
     pub(super) fn flush(&mut self, context: &Context) {
-        if let Some(stop) = context.stop.get() {
-            self.cut_after(context, stop);
+        for mut block in [std::mem::take(&mut self.held), std::mem::take(&mut self.block)] {
+            self.emit(context, &mut block);
         }
-        if self.block.is_empty() {
+    }
+
+    /// Puts a block into the queue, and empties it.
+    fn emit(&mut self, context: &Context, block: &mut Block) {
+        if let Some(stop) = context.stop.get() {
+            self.cut_after(context, stop, block);
+        }
+        if block.samples.is_empty() {
             return;
         }
-        let samples = (self.block.len() / usize::from(self.format.channels)) as u64;
-        let units = samples - self.block_filled;
-        let end = self.block_start + self.format.length_of(samples);
+        let samples = (block.samples.len() / usize::from(self.format.channels)) as u64;
+        let units = samples - block.filled;
+        let end = block.start + self.format.length_of(samples);
         let payload = match &mut self.encoder {
-            Encoder::Pcm => Ok(pcm::encode(self.format, &self.block)),
-            Encoder::Flac(encoder) => encoder.encode(&self.block),
+            Encoder::Pcm => Ok(pcm::encode(self.format, &block.samples)),
+            Encoder::Flac(encoder) => encoder.encode(&block.samples),
         };
         match payload {
             Ok(payload) => {
-                let (source, timestamp, revision) = (context.source, self.block_start, self.revision);
+                let (source, timestamp, revision) = (context.source, block.start, self.revision);
                 push(context, Packet { source, timestamp, end, units, revision, payload });
             }
             Err(error) => {
@@ -137,20 +150,20 @@ impl Sounds {
                 context.ledger.lost(context.source, units);
             }
         }
-        self.block.clear();
-        self.block_filled = 0;
+        block.samples.clear();
+        block.filled = 0;
     }
 
     /// What was gathered before the stop was heard of may reach beyond it.
-    fn cut_after(&mut self, context: &Context, stop: MonoTime) {
+    fn cut_after(&self, context: &Context, stop: MonoTime, block: &mut Block) {
         let channels = usize::from(self.format.channels);
-        let samples = (self.block.len() / channels) as u64;
-        let kept = self.kept_until(self.block_start, stop, samples);
+        let samples = (block.samples.len() / channels) as u64;
+        let kept = self.kept_until(block.start, stop, samples);
         if kept < samples {
-            self.block.truncate(kept as usize * channels);
-            let filled = self.block_filled.min(kept);
-            context.ledger.retract(context.source, (samples - self.block_filled) - (kept - filled));
-            self.block_filled = filled;
+            block.samples.truncate(kept as usize * channels);
+            let filled = block.filled.min(kept);
+            context.ledger.retract(context.source, (samples - block.filled) - (kept - filled));
+            block.filled = filled;
         }
     }
 
@@ -191,7 +204,7 @@ impl Sounds {
 
     /// Fills the block that isn't full: only the last of a stream may be short.
     fn fill_block(&mut self, context: &Context, from: MonoTime) {
-        let samples = self.block.len() / usize::from(self.format.channels);
+        let samples = self.block.samples.len() / usize::from(self.format.channels);
         if samples > 0 {
             self.fill(context, from, (BLOCK_SAMPLES - samples) as u64);
         }
@@ -213,20 +226,23 @@ impl Sounds {
         let channels = usize::from(self.format.channels);
         let (mut rest, mut at, mut filled) = (samples, start, filled);
         while !rest.is_empty() {
-            if self.block.is_empty() {
-                self.block_start = at;
+            if self.block.samples.is_empty() {
+                self.block.start = at;
             }
-            let room = BLOCK_SAMPLES * channels - self.block.len();
+            let room = BLOCK_SAMPLES * channels - self.block.samples.len();
             let (now, later) = rest.split_at(room.min(rest.len()));
             let count = (now.len() / channels) as u64;
-            self.block.extend_from_slice(now);
+            self.block.samples.extend_from_slice(now);
             let silent = filled.min(count);
-            self.block_filled += silent;
+            self.block.filled += silent;
             filled -= silent;
             at = at + self.format.length_of(count);
             rest = later;
-            if self.block.len() == BLOCK_SAMPLES * channels {
-                self.flush(context);
+            if self.block.samples.len() == BLOCK_SAMPLES * channels {
+                let full = std::mem::take(&mut self.block);
+                let mut oldest = std::mem::replace(&mut self.held, full);
+                self.emit(context, &mut oldest);
+                self.block = oldest;
             }
         }
     }

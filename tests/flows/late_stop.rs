@@ -1,7 +1,7 @@
 //! A stop that reaches the worker long after it was accepted, as after a crash of the daemon: what was captured
 //! meanwhile is in no file. The daemon's end of the link is played by the test.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command};
@@ -12,6 +12,8 @@ use shutterd::link::message::{FromWorker, Heard, Stop, ToWorker, Welcome, from_w
 use shutterd::link::{Decoder, LINK_VERSION, Sound, SourceSettings, WorkerSettings, encode};
 use shutterd::session::device::{Address, DeviceKey, DeviceSpec, FormatWish, MediaType};
 use shutterd::session::{Account, SourceReceipt};
+
+use crate::tracer::Tracer;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the order is under way.
@@ -42,7 +44,7 @@ fn source(id: &str, media: MediaType) -> SourceSettings {
     SourceSettings { id: id.to_owned(), name: id.to_owned(), device }
 }
 
-fn settings(dir: &Path, sound: Sound) -> WorkerSettings {
+fn settings(dir: &Path, sound: Sound, sync_interval: Duration) -> WorkerSettings {
     WorkerSettings {
         session: "late".parse().expect("an id"),
         name: "Late".to_owned(),
@@ -52,7 +54,7 @@ fn settings(dir: &Path, sound: Sound) -> WorkerSettings {
         dir_mode: 0o750,
         group: None,
         segment: Duration::from_secs(600),
-        sync_interval: Duration::from_millis(100),
+        sync_interval,
         jpeg_quality: 80,
         sound,
         queue_bytes_max: 64 << 20,
@@ -69,6 +71,10 @@ fn settings(dir: &Path, sound: Sound) -> WorkerSettings {
 
 impl Daemon {
     fn begin(dir: &Path, sound: Sound) -> Self {
+        Self::begin_syncing(dir, sound, Duration::from_millis(100))
+    }
+
+    fn begin_syncing(dir: &Path, sound: Sound, sync_interval: Duration) -> Self {
         let link = dir.join("link.sock");
         let listener = UnixListener::bind(&link).expect("a socket");
         let mut command = Command::new(env!("CARGO_BIN_EXE_shutterd"));
@@ -78,7 +84,7 @@ impl Daemon {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let mut daemon = Self { stream, decoder: Decoder::default(), worker };
         assert!(matches!(daemon.hear(), from_worker::Body::Hello(_)));
-        let settings = serde_json::to_vec(&settings(dir, sound)).expect("JSON");
+        let settings = serde_json::to_vec(&settings(dir, sound, sync_interval)).expect("JSON");
         daemon.say(to_worker::Body::Welcome(Welcome { link_version: LINK_VERSION, settings }));
         daemon
     }
@@ -93,7 +99,11 @@ impl Daemon {
             if let Some(message) = self.decoder.next_message::<FromWorker>().expect("a message") {
                 return message.body.expect("it says something");
             }
-            let count = self.stream.read(&mut buffer).expect("the worker speaks");
+            let count = match self.stream.read(&mut buffer) {
+                // The end of another test's process interrupts it.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                count => count.expect("the worker speaks"),
+            };
             assert!(count > 0, "the worker has gone");
             self.decoder.push(&buffer[..count]);
         }
@@ -228,4 +238,56 @@ fn a_file_in_which_everything_was_captured_after_the_stop_is_none() {
         let names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
         assert_eq!(names, [".account.json"]);
     }
+}
+
+/// The file can't be finished: what is durable of it is made whole, what isn't goes into the next file, and what
+/// came after the stop into none.
+fn check_when_it_cannot_be_finished(sync_interval: Duration, failing: &str) {
+    let dir = tempfile::Builder::new().prefix("late").tempdir_in("/tmp").expect("a directory");
+    let mut daemon = Daemon::begin_syncing(dir.path(), Sound::Flac, sync_interval);
+    let origin = daemon.until(|body| match body {
+        from_worker::Body::Working(working) => Some(MonoTime::from_nanos(working.origin)),
+        _ => None,
+    });
+    daemon.recorded_for(3.7);
+    let Some(_tracer) = Tracer::hold_thread(daemon.worker.id(), "record", &[failing]) else { return };
+    let stop = SystemClock.now() - LATE;
+    let account = daemon.stopped_at(stop.nanos());
+    let whole = stop.since(origin).as_secs_f64();
+    for (track, (source, rate)) in account.sources.iter().zip([30.0, 48_000.0]).enumerate() {
+        let SourceReceipt { captured, written, dropped, lost, .. } = source.receipt;
+        assert_eq!((captured, dropped, lost), (written, 0, 0), "{account:?}");
+        // The frame that begins before the stop belongs to it, sound is cut to blocks of 30 ms or so.
+        let late = written as f64 - whole * rate;
+        assert!(late < rate * 0.05 + 1.0 && late > -0.1 * rate, "{written} in {whole} s: {account:?}");
+        let mut kept = 0;
+        for file in &account.files {
+            let path = Path::new(&file.path);
+            kept += probed(path, track).0;
+            let bytes = std::fs::read(path).expect("the file");
+            assert_eq!(blake3::hash(&bytes).to_hex().as_str(), file.blake3);
+        }
+        if rate < 100.0 {
+            assert_eq!(kept, written, "frames in the files");
+        }
+    }
+    let bytes: Vec<u8> =
+        account.files.iter().flat_map(|file| std::fs::read(&file.path).expect("the file")).collect();
+    let images = bytes.windows(3).filter(|window| *window == [0xFF, 0xD8, 0xFF]).count();
+    assert_eq!(images as u64, account.sources[0].receipt.written, "images in the files' bytes");
+}
+
+#[test]
+fn after_a_stop_that_came_late_a_failed_sync_loses_nothing_that_was_not_durable() {
+    check_when_it_cannot_be_finished(Duration::from_secs(60), "fdatasync:error=EIO:when=1");
+}
+
+#[test]
+fn after_a_stop_that_came_late_a_failed_sync_keeps_both_halves() {
+    check_when_it_cannot_be_finished(Duration::from_secs(2), "fdatasync:error=EIO:when=1");
+}
+
+#[test]
+fn what_came_after_a_late_stop_and_cannot_be_taken_out_at_first_is_taken_out_of_what_is_made_whole() {
+    check_when_it_cannot_be_finished(Duration::from_millis(100), "pwrite64:error=EIO:when=1..3");
 }
