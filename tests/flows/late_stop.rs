@@ -257,9 +257,9 @@ fn check_when_it_cannot_be_finished(sync_interval: Duration, failing: &str) {
     for (track, (source, rate)) in account.sources.iter().zip([30.0, 48_000.0]).enumerate() {
         let SourceReceipt { captured, written, dropped, lost, .. } = source.receipt;
         assert_eq!((captured, dropped, lost), (written, 0, 0), "{account:?}");
-        // The frame that begins before the stop belongs to it, sound is cut to blocks of 30 ms or so.
+        // The frame that begins before the stop belongs to it, sound is cut to its block; a source may begin late.
         let late = written as f64 - whole * rate;
-        assert!(late < rate * 0.05 + 1.0 && late > -0.1 * rate, "{written} in {whole} s: {account:?}");
+        assert!(late < rate * 0.05 + 1.0 && late > -0.3 * rate, "{written} in {whole} s: {account:?}");
         let mut kept = 0;
         for file in &account.files {
             let path = Path::new(&file.path);
