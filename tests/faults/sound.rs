@@ -33,7 +33,7 @@ async fn a3() -> Outcome {
 }
 
 /// Samples of each block of sound in a file.
-const BLOCK_SAMPLES: usize = 2048;
+const BLOCK_SAMPLES: usize = 1024;
 /// What the clock of the microphone makes of 48 kHz, and its samples in an eighth of a second.
 const RATE: f64 = 48_024.0;
 const EIGHTH_SAMPLES: usize = 6003;

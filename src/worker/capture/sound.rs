@@ -13,8 +13,8 @@ use crate::matroska::{self, Codec};
 use crate::media::{AudioFormat, Packet};
 use crate::session::GapReason;
 
-/// Samples (per channel) of a block: 43 ms at 48 kHz.
-const BLOCK_SAMPLES: usize = 2048;
+/// Samples (per channel) of a block: 21 ms at 48 kHz.
+const BLOCK_SAMPLES: usize = 1024;
 /// Stamps that are late by more than this mean that sound is missing.
 const GAP: Duration = Duration::from_millis(20);
 /// A longer gap isn't filled: the timeline jumps.
