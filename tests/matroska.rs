@@ -327,11 +327,11 @@ fn a_finished_file_is_clean_to_ffprobe_and_mkvtoolnix() {
             b"",
             "decodes whole"
         );
-        mkvtoolnix_is_content(path);
+        mkvtoolnix_is_content(path, MEDIA.samples.len());
     });
 }
 
-fn mkvtoolnix_is_content(path: &str) {
+fn mkvtoolnix_is_content(path: &str, packets: usize) {
     let told = String::from_utf8(run("mkvinfo", &["--all", path]).stdout).expect("UTF-8").to_lowercase();
     for word in ["unknown", "error", "warning", "invalid", "broken", "damaged"] {
         assert!(!told.contains(word), "mkvinfo says {word}: {told}");
@@ -339,13 +339,33 @@ fn mkvtoolnix_is_content(path: &str) {
     let copy = format!("{path}.copy");
     // It exits with 1 on any warning.
     run("mkvmerge", &["-o", &copy, path]);
-    assert_eq!(probe_packets(&copy).len(), MEDIA.samples.len());
+    assert_eq!(probe_packets(&copy).len(), packets);
     std::fs::remove_file(copy).expect("just written");
 }
 
 #[test]
 fn a_file_that_still_grows_is_clean_to_ffprobe() {
     on_disk(&growing(), |path| assert_eq!(probe_packets(path).len(), MEDIA.samples.len()));
+}
+
+#[test]
+fn a_file_in_which_a_source_stayed_silent_is_clean_to_ffprobe_and_mkvtoolnix() {
+    let pictures: Vec<&Sample> = MEDIA.samples.iter().filter(|sample| sample.track == VIDEO).collect();
+    let mut file = File::new(&MEDIA.header);
+    for sample in &pictures {
+        file.add(sample);
+    }
+    let torn = file.bytes[..file.bytes.len() - 1].to_vec();
+    for (bytes, packets) in [(mended(&torn, &plan(&torn)), 19), (file.finish(&end_tags()), 20)] {
+        on_disk(&bytes, |path| {
+            assert_eq!(probe_packets(path).len(), packets);
+            let shown = run("ffprobe", &["-v", "warning", "-show_format", "-show_streams", path]).stdout;
+            let shown = String::from_utf8(shown).expect("UTF-8");
+            assert!(shown.contains("nb_streams=1") && !shown.contains("src-2"), "{shown}");
+            assert_eq!(run("ffmpeg", &["-v", "warning", "-i", path, "-f", "null", "-"]).stderr, b"");
+            mkvtoolnix_is_content(path, packets);
+        });
+    }
 }
 
 #[test]

@@ -133,6 +133,16 @@ pub(super) fn put_void(out: &mut Vec<u8>, total: usize) {
     }
 }
 
+/// The head of a Void in exactly `length` bytes, 2 to 9, in front of a body of `body_bytes`.
+pub(super) fn void_head(length: u64, body_bytes: u64) -> Vec<u8> {
+    debug_assert!((2..=9).contains(&length), "an id of one byte, and a size of up to 8");
+    let mut head = vec![];
+    put_id(&mut head, id::VOID);
+    let marked = body_bytes | 1 << (7 * (length - 1));
+    head.extend(marked.to_be_bytes().into_iter().skip(9 - length as usize));
+    head
+}
+
 /// The id and data size in front of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
@@ -190,29 +200,53 @@ pub(super) fn vint(bytes: &[u8]) -> Result<(u64, usize), NoHead> {
 pub(super) struct Malformed;
 
 /// The elements in the body of another, each with its id and its body.
-pub(super) struct Children<'a>(&'a [u8]);
+pub(super) struct Children<'a> {
+    rest: &'a [u8],
+    at: u64,
+}
+
+/// One of the elements in the body of another.
+pub(super) struct Child<'a> {
+    /// Where it starts in that body.
+    pub at: u64,
+    pub head: Head,
+    pub body: &'a [u8],
+}
 
 /// Iterates over the elements in `body`; the first that isn't whole ends it with [`Malformed`].
 pub(super) fn children(body: &[u8]) -> Children<'_> {
-    Children(body)
+    Children { rest: body, at: 0 }
+}
+
+impl<'a> Children<'a> {
+    /// The same elements with their heads and places.
+    pub(super) fn places(mut self) -> impl Iterator<Item = Result<Child<'a>, Malformed>> {
+        std::iter::from_fn(move || self.step())
+    }
+
+    fn step(&mut self) -> Option<Result<Child<'a>, Malformed>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let rest = std::mem::take(&mut self.rest);
+        let Ok(head @ Head { length, size: Some(size), .. }) = head(rest) else {
+            return Some(Err(Malformed));
+        };
+        let from = usize::try_from(length).expect("at most 12");
+        let body = usize::try_from(size).ok().and_then(|size| rest[from..].get(..size));
+        let Some(body) = body else { return Some(Err(Malformed)) };
+        let child = Child { at: self.at, head, body };
+        self.rest = &rest[from + body.len()..];
+        self.at += (from + body.len()) as u64;
+        Some(Ok(child))
+    }
 }
 
 impl<'a> Iterator for Children<'a> {
     type Item = Result<(u32, &'a [u8]), Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let rest = std::mem::take(&mut self.0);
-        let Ok(Head { id, length, size: Some(size), .. }) = head(rest) else {
-            return Some(Err(Malformed));
-        };
-        let from = usize::try_from(length).expect("at most 12");
-        let body = usize::try_from(size).ok().and_then(|size| rest[from..].get(..size));
-        let Some(body) = body else { return Some(Err(Malformed)) };
-        self.0 = &rest[from + body.len()..];
-        Some(Ok((id, body)))
+        self.step().map(|child| child.map(|child| (child.head.id, child.body)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::ebml::{self, id, put, put_float, put_uint, put_void};
 use super::error::Error;
+use super::silent::{self, Spot};
 use super::tags::{self, SOURCE_ID, Tag, TagTarget};
 use super::units::{HEADER_ALIGN_BYTES, TICK_NS, TrackNumber, WallTime};
 use std::num::NonZeroU64;
@@ -126,6 +127,8 @@ pub(super) fn stream_info_format(body: &[u8; 34]) -> Option<AudioFormat> {
 pub(super) struct Encoded {
     pub bytes: Vec<u8>,
     pub layout: Layout,
+    /// What is about one track.
+    pub spots: Vec<Spot>,
 }
 
 /// Where the parts of a header are that the finish writes over or points at; offsets from the start of the
@@ -162,14 +165,19 @@ pub(super) fn encode(header: &Header) -> Result<Encoded, Error> {
     });
     put(&mut bytes, id::TRACKS, &body);
     let tags_at = bytes.len() as u64;
+    let mut spots = silent::entries(&body, tags_at - body.len() as u64);
     let tags = tags::encode(&all_tags(header), &header.tracks)?;
     bytes.extend_from_slice(&tags);
+    if let Some(tag) = ebml::children(&tags).places().next() {
+        let tag = tag.expect("just encoded");
+        spots.extend(silent::tags(tag.body, tags_at + tag.head.length, &header.tracks));
+    }
     let end = bytes.len();
     // A Void takes 2 bytes at least, so that one byte short of a page means one page more.
     let padded = (end as u64 + 2).next_multiple_of(HEADER_ALIGN_BYTES);
     put_void(&mut bytes, usize::try_from(padded).expect("tags and tracks are limited") - end);
     let tags = (!tags.is_empty()).then_some(tags_at);
-    Ok(Encoded { bytes, layout: Layout { segment, info, tracks, tags, duration } })
+    Ok(Encoded { bytes, layout: Layout { segment, info, tracks, tags, duration }, spots })
 }
 
 fn check(header: &Header) -> Result<(), Error> {

@@ -7,7 +7,7 @@
 //!          Segment, 8-byte size                 unknown until the finish (RFC 8794 §6.2)
 //!          ├ Void, 128 bytes                    SeekHead at the finish
 //!          ├ Info                               Void of 11 bytes in it: Duration at the finish
-//!          ├ Tracks, Tags                       what is known at the start
+//!          ├ Tracks, Tags                       what is known at the start; Voids at the finish where no packet came
 //! n×4096   ├ Void                               pads the header to whole pages
 //!          ├ Cluster, 8-byte size               unknown until closed and synced; ≤ 1 s, ≤ 32 MiB
 //!          │   └ Timestamp, SimpleBlock…        in the order of arrival
@@ -31,6 +31,7 @@ mod header;
 mod parse;
 mod reader;
 mod repair;
+mod silent;
 mod sound;
 mod tags;
 mod tail;

@@ -114,7 +114,8 @@ struct Entry<'a> {
     bits: u64,
 }
 
-fn track(body: &[u8]) -> Result<Track, BadTracks> {
+/// A TrackEntry without its source id.
+pub(super) fn track(body: &[u8]) -> Result<Track, BadTracks> {
     let mut entry = Entry { rate_hz: 8000.0, channels: 1, ..Entry::default() };
     for child in children(body) {
         let (id, body) = child?;

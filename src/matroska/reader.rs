@@ -12,6 +12,7 @@ use super::ebml::{self, HEAD_BYTES_MAX, id};
 use super::error::Error;
 use super::header::{Layout, SEEK_ROOM_BYTES, Track};
 use super::parse::Info;
+use super::silent::Spot;
 use super::tags::{SOURCE_ID, Tag, TagTarget};
 use super::units::{PACKET_BYTES_MAX, TICK_NS, Timestamp, TrackNumber};
 use super::window::Window;
@@ -107,6 +108,9 @@ pub struct Reader<R> {
     info: Option<FoundInfo>,
     tracks: Vec<Track>,
     tracks_at: u64,
+    /// Tracks that a finish has hidden, since they have no packet, and what in the header is about one track.
+    silent: Vec<Track>,
+    spots: Vec<Spot>,
     tags: Vec<Tag>,
     /// Where the Tags elements are that `tags` come from.
     tags_at: Vec<u64>,
@@ -143,6 +147,8 @@ impl<R: Read + Seek> Reader<R> {
             info: None,
             tracks: vec![],
             tracks_at: 0,
+            silent: vec![],
+            spots: vec![],
             tags: vec![],
             tags_at: vec![],
             cues: vec![],
@@ -194,6 +200,12 @@ impl<R: Read + Seek> Reader<R> {
     /// The file's tracks, at least one.
     pub fn tracks(&self) -> &[Track] {
         &self.tracks
+    }
+
+    /// The tracks that the file had when it was begun, and that it doesn't list since it was finished: they have
+    /// no packet.
+    pub fn silent_tracks(&self) -> &[Track] {
+        &self.silent
     }
 
     /// The tags read so far: the header's, and those at the end once [`load_index`](Self::load_index) or
@@ -308,6 +320,11 @@ impl<R: Read + Seek> Reader<R> {
         let tags = self.tags_at[..self.header_tags.1].first().copied();
         let duration = (*duration_room)?;
         ours.then_some(Layout { segment: self.segment, info: *start, tracks: self.tracks_at, tags, duration })
+    }
+
+    /// What in the header is about one track.
+    pub(super) fn spots(&self) -> &[Spot] {
+        &self.spots
     }
 
     /// Where the Segment says that it ends.

@@ -12,6 +12,7 @@ use super::cues::{Candidate, CueList};
 use super::ebml::id;
 use super::error::Error;
 use super::reader::{Block, ClusterAt, Item, Reader};
+use super::silent;
 use super::sound::{is_sound, shows_loss};
 use super::tags::Tag;
 use super::tail::{self, Index};
@@ -40,7 +41,7 @@ pub struct RepairPlan {
     pub damaged_bytes: u64,
     /// Where a finished file can't be read on. It is left as it is.
     pub damaged_at: Option<u64>,
-    /// What the file holds, in the order of its tracks.
+    /// What the file holds, in the order of the tracks that it lists.
     pub tallies: Vec<Tally>,
     /// The recording's length, as its header tells or else as its blocks do, in nanoseconds.
     pub duration_ns: u64,
@@ -74,6 +75,11 @@ pub fn repair<R: Read + Seek>(source: R, tags: &[Tag]) -> Result<RepairPlan, Err
     let told_ns = reader.info().duration.and_then(|told| u64::try_from(told.as_nanos()).ok());
     // A file that lost more than a cluster since its header was finished is as long as what is left.
     let told_ns = told_ns.filter(|told| is_finished || told.abs_diff(end_ns) <= CLUSTER_SPAN_NS);
+    // What can't be read may be all that there is of a track.
+    let is_damaged = survey.damaged_bytes > 0 || (is_finished && survey.torn_at.is_some());
+    let mut silent = if is_damaged { vec![] } else { silent::of(&count.tallies) };
+    // Those that are hidden may still have their tags.
+    silent.extend(reader.silent_tracks().iter().map(|track| track.number));
     let mut plan = RepairPlan {
         truncate_to: None,
         tail: vec![],
@@ -89,15 +95,17 @@ pub fn repair<R: Read + Seek>(source: R, tags: &[Tag]) -> Result<RepairPlan, Err
         _ if plan.damaged_at.is_some() => {}
         Some(layout) if is_finished => {
             plan.patches = count.sizes;
+            plan.patches.extend(silent::patches(&silent, reader.spots(), file_bytes));
             plan.patches.extend(tail::patches(layout, survey.index, plan.duration_ns, file_bytes));
         }
         None if is_finished => {}
         Some(layout) if count.has_room => {
             let late = reader.late_tags();
-            let tags = if late.is_empty() { tags } else { late };
-            let tail = tail::build(layout, survey.media_end, count.cues, tags, reader.tracks())?;
+            let tags = silent::without(&silent, if late.is_empty() { tags } else { late });
+            let tail = tail::build(layout, survey.media_end, count.cues, &tags, reader.tracks())?;
             plan.file_bytes = tail.file_bytes;
             plan.patches = count.sizes;
+            plan.patches.extend(silent::patches(&silent, reader.spots(), tail.file_bytes));
             plan.patches.extend(tail::patches(layout, tail.index, plan.duration_ns, tail.file_bytes));
             if file_bytes != tail.file_bytes || !reader.has(survey.media_end, &tail.bytes)? {
                 plan.truncate_to = Some(survey.media_end).filter(|end| *end < file_bytes);

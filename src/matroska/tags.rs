@@ -71,18 +71,25 @@ pub(super) fn decode(body: &[u8], tracks: &[Track]) -> Result<Vec<Tag>, Malforme
     let mut tags = vec![];
     for child in children(body) {
         let (id::TAG, tag) = child? else { continue };
-        let Some(target) = target(tag, tracks)? else { continue };
-        for child in children(tag) {
-            let (id::SIMPLE_TAG, simple) = child? else { continue };
-            if tags.len() < TAGS_MAX {
-                tags.push(simple_tag(simple, target)?);
-            }
-        }
+        let room = TAGS_MAX - tags.len();
+        tags.extend(of_one(tag, tracks)?.into_iter().take(room));
     }
     Ok(tags)
 }
 
-fn target(tag: &[u8], tracks: &[Track]) -> Result<Option<TagTarget>, Malformed> {
+/// What one Tag element tells; nothing if it is about anything but the file or one of `tracks`.
+pub(super) fn of_one(tag: &[u8], tracks: &[Track]) -> Result<Vec<Tag>, Malformed> {
+    let mut tags = vec![];
+    let Some(target) = target(tag, tracks)? else { return Ok(tags) };
+    for child in children(tag) {
+        let (id::SIMPLE_TAG, simple) = child? else { continue };
+        tags.push(simple_tag(simple, target)?);
+    }
+    Ok(tags)
+}
+
+/// What a Tag element is about, `None` for anything but the file or one of `tracks`.
+pub(super) fn target(tag: &[u8], tracks: &[Track]) -> Result<Option<TagTarget>, Malformed> {
     let mut target = Some(TagTarget::Segment);
     for child in children(tag) {
         let (id::TARGETS, targets) = child? else { continue };

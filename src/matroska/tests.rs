@@ -239,6 +239,44 @@ fn without_a_duration_the_last_packet_ends_the_recording() {
 }
 
 #[test]
+fn a_track_without_a_packet_is_hidden_and_still_known() {
+    let mut file = File::new(&[PCM, MJPEG, PCM]);
+    file.add(2, 0);
+    let growing = file.bytes.clone();
+    let finished = file.finish();
+    let mended = mend(&growing, &plan(&growing).expect("ours"), usize::MAX);
+    for bytes in [finished, mended] {
+        let reader = Reader::open(Cursor::new(&bytes)).expect("whole");
+        let all = header(&[PCM, MJPEG, PCM]).tracks;
+        assert_eq!(reader.tracks(), &all[1..2]);
+        assert_eq!(reader.silent_tracks(), [all[0].clone(), all[2].clone()]);
+        assert!(
+            reader.tags().iter().all(|tag| tag.target == TagTarget::Track(number(2))),
+            "{:?}",
+            reader.tags()
+        );
+        assert!(plan(&bytes).expect("whole").is_empty());
+    }
+}
+
+#[test]
+fn a_track_whose_packets_were_all_cut_is_hidden() {
+    let mut file = File::new(&[PCM, MJPEG]);
+    file.add(2, 0);
+    file.add(1, 300 * MS);
+    let cut = cut_after(Cursor::new(&file.bytes), Timestamp::from_ns(200 * MS)).expect("ours");
+    for patch in cut.patches {
+        let at = usize::try_from(patch.offset).expect("small");
+        file.bytes[at..at + patch.bytes.len()].copy_from_slice(&patch.bytes);
+    }
+    file.writer.cut(cut.kept);
+    let bytes = file.finish();
+    let reader = Reader::open(Cursor::new(&bytes)).expect("whole");
+    let numbers = |tracks: &[Track]| tracks.iter().map(|track| track.number.get()).collect::<Vec<_>>();
+    assert_eq!((numbers(reader.tracks()), numbers(reader.silent_tracks())), (vec![2], vec![1]));
+}
+
+#[test]
 fn a_file_without_packets_can_be_finished() {
     let bytes = File::new(&[MJPEG]).finish();
     let (blocks, end) = play(Cursor::new(&bytes)).expect("whole");

@@ -4,6 +4,7 @@ use super::cues::{Candidate, CueList};
 use super::ebml::{self, id};
 use super::error::Error;
 use super::header::{self, Codec, Header, Layout, Track};
+use super::silent::{self, Spot};
 use super::tags::Tag;
 use super::tail;
 use super::tally::{self, Tally};
@@ -46,8 +47,8 @@ pub struct Prefix {
 pub struct Finish {
     /// Append these.
     pub tail: Vec<u8>,
-    /// Apply these in order, once the whole file is durable: the last cluster's size, SeekHead, Duration, and
-    /// the Segment's size, which makes the file a finished one.
+    /// Apply these in order, once the whole file is durable: the last cluster's size, what hides tracks, SeekHead,
+    /// Duration, and the Segment's size, which makes the file a finished one.
     pub patches: Vec<Patch>,
     /// The finished file's length.
     pub file_bytes: u64,
@@ -62,6 +63,7 @@ pub struct Finish {
 pub struct Writer {
     tracks: Vec<Track>,
     layout: Layout,
+    spots: Vec<Spot>,
     /// The file's length: where the next byte goes.
     position: u64,
     cluster: Option<OpenCluster>,
@@ -87,10 +89,11 @@ impl Writer {
     /// [`Error::NoTracks`], [`Error::InvalidTrack`], and [`Error::UnknownTrack`] or [`Error::TooLarge`] for
     /// the tags.
     pub fn new(header: &Header) -> Result<(Self, Vec<u8>), Error> {
-        let header::Encoded { bytes, layout } = header::encode(header)?;
+        let header::Encoded { bytes, layout, spots } = header::encode(header)?;
         let writer = Self {
             tracks: header.tracks.clone(),
             layout,
+            spots,
             position: bytes.len() as u64,
             cluster: None,
             cues: CueList::default(),
@@ -157,19 +160,27 @@ impl Writer {
         &self.tallies
     }
 
+    /// Takes note of what a [`Cut`](super::Cut) has left in the file.
+    pub fn cut(&mut self, kept: Vec<Tally>) {
+        self.tallies = kept;
+    }
+
     /// Ends the file. Without a duration it is the end of the last packet; `tags` are those that weren't in
-    /// the header.
+    /// the header. Tracks without a packet are hidden, if another has one, and so are their tags.
     ///
     /// # Errors
     /// [`Error::UnknownTrack`] or [`Error::TooLarge`] for the tags; a repair can still finish the file.
     pub fn finish(mut self, duration: Option<Duration>, tags: &[Tag]) -> Result<Finish, Error> {
         let closed = self.close();
-        let tail = tail::build(self.layout, self.position, self.cues, tags, &self.tracks)?;
+        let silent = silent::of(&self.tallies);
+        let tags = silent::without(&silent, tags);
+        let tail = tail::build(self.layout, self.position, self.cues, &tags, &self.tracks)?;
         let duration_ns = match duration {
             Some(duration) => u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
             None => tally::end_ns(&self.tallies),
         };
         let mut patches: Vec<Patch> = closed.into_iter().collect();
+        patches.extend(silent::patches(&silent, &self.spots, tail.file_bytes));
         patches.extend(tail::patches(self.layout, tail.index, duration_ns, tail.file_bytes));
         Ok(Finish { tail: tail.bytes, patches, file_bytes: tail.file_bytes, tallies: self.tallies })
     }

@@ -6,7 +6,7 @@
 //!                 root
 //!             ┌────┴────┐
 //!          ┌──┴──┐   ┌──┴──┐      subtrees of final groups are merged as they grow;
-//!         g0*   g1   g2   g3      g0 holds the file's header and is patched last
+//!         g0*   g1   g2   g3      g0 holds the file's header (long ones take more) and is patched last
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +24,8 @@ const GROUP_BYTES: u64 = 16 * 1024;
 pub struct FileHash {
     /// The file's length.
     length: u64,
+    /// The length of its header, which is patched last.
+    header_bytes: u64,
     /// Bytes of the last group, until it is full.
     tail: Vec<u8>,
     /// Patches that each group awaits.
@@ -34,22 +36,22 @@ pub struct FileHash {
     subtrees: HashMap<(u32, u64), ChainingValue>,
 }
 
-impl Default for FileHash {
-    fn default() -> Self {
+impl FileHash {
+    /// The hash of an empty file whose first `header_bytes`, one at least, may be patched to the last.
+    pub fn new(header_bytes: u64) -> Self {
         let mut hash = Self {
             length: 0,
+            header_bytes,
             tail: Vec::new(),
             awaited: BTreeMap::new(),
             kept: BTreeMap::new(),
             subtrees: HashMap::new(),
         };
-        // The header's group is patched last; holding it back also keeps the root from being merged.
-        hash.awaited.insert(0, 1);
+        // Holding the header's groups back also keeps the root from being merged.
+        hash.expect_patch(0, header_bytes);
         hash
     }
-}
 
-impl FileHash {
     /// Says that bytes at `offset` will be patched `length` bytes long; before they are appended.
     pub fn expect_patch(&mut self, offset: u64, length: u64) {
         for group in groups(offset, length) {
@@ -80,14 +82,17 @@ impl FileHash {
     }
 
     /// Writes over bytes that were announced by [`FileHash::expect_patch`], or over the header.
-    pub fn patch(&mut self, offset: u64, bytes: &[u8], announced: bool) {
+    pub fn patch(&mut self, offset: u64, bytes: &[u8]) {
         let tail_group = self.length / GROUP_BYTES;
         for (at, byte) in (offset..).zip(bytes) {
             let (group, within) = (at / GROUP_BYTES, (at % GROUP_BYTES) as usize);
             let held = if group == tail_group { Some(&mut self.tail) } else { self.kept.get_mut(&group) };
             held.expect("a group that awaits a patch is kept")[within] = *byte;
         }
-        for group in groups(offset, bytes.len() as u64).filter(|_| announced) {
+        if offset < self.header_bytes {
+            return;
+        }
+        for group in groups(offset, bytes.len() as u64) {
             let left = self.awaited.get_mut(&group).expect("an announced patch is awaited");
             *left -= 1;
             if *left == 0 {
@@ -163,7 +168,7 @@ mod tests {
         for base in [0, 1, group, 2 * group, 3 * group, 4 * group, 7 * group, 8 * group, 33 * group] {
             for length in [base.saturating_sub(1), base, base + 1, base + 1024, base + 5000] {
                 let bytes = pattern(length);
-                let mut hash = FileHash::default();
+                let mut hash = FileHash::new(4096);
                 bytes.chunks(7001).for_each(|piece| hash.append(piece));
                 assert_eq!(hash.finish(), blake3::hash(&bytes), "{length} bytes");
             }
@@ -174,20 +179,23 @@ mod tests {
         #[test]
         fn patches_are_hashed_as_if_they_had_always_been_there(
             length in 100_000usize..600_000,
-            patches in proptest::collection::vec((4096usize..99_000, any::<[u8; 8]>(), 0usize..4), 0..8),
+            header in 1usize..40_000,
+            patches in proptest::collection::vec((40_000usize..99_000, any::<[u8; 8]>(), 0usize..4), 0..8),
         ) {
             let mut bytes = pattern(length);
-            let mut hash = FileHash::default();
+            let mut hash = FileHash::new(header as u64);
             for (offset, _, _) in &patches {
                 hash.expect_patch(*offset as u64, 8);
             }
             hash.append(&bytes);
             for (offset, patch, _) in &patches {
-                hash.patch(*offset as u64, patch, true);
+                hash.patch(*offset as u64, patch);
                 bytes[*offset..*offset + 8].copy_from_slice(patch);
             }
-            hash.patch(40, b"header", false);
-            bytes[40..46].copy_from_slice(b"header");
+            for offset in [0, header / 2, header - 1] {
+                hash.patch(offset as u64, b"H");
+                bytes[offset] = b'H';
+            }
             // Overlapping patches whose group was settled between them can't happen in a file of
             // clusters: each size field is patched once.
             let distinct = patches.iter().enumerate().all(|(at, (offset, _, _))| {

@@ -127,6 +127,10 @@ pub(super) fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFi
     }
     let mark = repaired_mark();
     let plan = matroska::repair(BufReader::new(&file), std::slice::from_ref(&mark)).map_err(media)?;
+    if plan.blocks() == 0 && !plan.is_empty() && plan.damaged_bytes == 0 && plan.damaged_at.is_none() {
+        // Finished, it would be a file that players find no media in.
+        return Err(media(matroska::Error::HeaderIncomplete { at: plan.file_bytes }));
+    }
     apply(&file, &plan).map_err(io)?;
     let mut reader = Reader::open(BufReader::new(&file)).map_err(media)?;
     let (units, ends, tracks) = count(&mut reader).map_err(media)?;
@@ -205,10 +209,20 @@ fn count(reader: &mut Reader<BufReader<&File>>) -> Result<Counted, matroska::Err
     let described = reader.tracks().iter().zip(&tallies).map(|(track, tally)| RepairedTrack {
         source: source_of(track.number),
         name: track.name.clone(),
-        media: if track.codec.is_video() { MediaType::Video } else { MediaType::Audio },
+        media: media_of(&track.codec),
         first: first(tally),
     });
-    let described = described.collect();
+    let silent = reader.silent_tracks().iter().map(|track| RepairedTrack {
+        source: track.source_id.clone(),
+        name: track.name.clone(),
+        media: media_of(&track.codec),
+        first: None,
+    });
+    let described = described.chain(silent).collect();
     let units = tracks.iter().zip(counts).map(|((number, _), count)| (source_of(*number), count)).collect();
     Ok((units, ends, described))
+}
+
+fn media_of(codec: &Codec) -> MediaType {
+    if codec.is_video() { MediaType::Video } else { MediaType::Audio }
 }

@@ -117,7 +117,7 @@ impl Segment {
         let syncer =
             Syncer::start(Arc::clone(&file), Arc::clone(ledger), bytes_before, settings.sync_interval)
                 .map_err(failed("start syncing"))?;
-        let (hash, reserved, media) = (FileHash::default(), Some(0), None);
+        let (hash, reserved, media) = (FileHash::new(bytes.len() as u64), Some(0), None);
         let mut segment =
             Self { path, file, writer, hash, syncer, reserved, media, torn: false, cut: Vec::new() };
         segment.reserve(bytes.len() as u64 + RESERVE_BYTES)?;
@@ -233,7 +233,9 @@ impl Segment {
         let last = |tally: &matroska::Tally| {
             Some((tally.track, after(tally.last?), Duration::from_nanos(tally.end_ns())))
         };
-        Ok(CutAway { removed, last: cut.kept.iter().filter_map(last).collect() })
+        let last = cut.kept.iter().filter_map(last).collect();
+        self.writer.cut(cut.kept);
+        Ok(CutAway { removed, last })
     }
 
     /// Finishes the file: its end, its patches, everything durable, the directory too. A file that can't be
@@ -269,7 +271,7 @@ impl Segment {
     }
 
     fn patch(&mut self, patch: Patch) {
-        self.hash.patch(patch.offset, &patch.bytes, true);
+        self.hash.patch(patch.offset, &patch.bytes);
         self.syncer.patch(patch);
     }
 
@@ -347,9 +349,8 @@ fn write_end(
     write_all(file, &finish.tail, &[]).map_err(failed("write the end of"))?;
     hash.append(&finish.tail);
     syncer.appended(finish.file_bytes, None);
-    let sizes = finish.patches.len() - finish.patches.iter().filter(|it| is_header(it)).count();
-    for (at, patch) in finish.patches.into_iter().enumerate() {
-        hash.patch(patch.offset, &patch.bytes, at < sizes);
+    for patch in finish.patches {
+        hash.patch(patch.offset, &patch.bytes);
         syncer.patch(patch);
     }
     file.set_len(finish.file_bytes).map_err(failed("trim"))?;
@@ -364,9 +365,4 @@ fn write_end(
 /// Why a file that can't be found at its path can't be gone on with.
 pub(super) fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "somebody has removed it, or moved it away")
-}
-
-/// The patches of a file's end but for the last cluster's size lie in the header, which no patch announces.
-fn is_header(patch: &Patch) -> bool {
-    patch.offset < matroska::HEADER_ALIGN_BYTES
 }

@@ -4,8 +4,10 @@ use super::{Block, ClusterAt, FoundInfo, InCluster, Item, Reader};
 use crate::matroska::cues::{self, Cue, RawCue};
 use crate::matroska::ebml::{self, HEAD_BYTES_MAX, Head, Malformed, NoHead, children, id};
 use crate::matroska::error::Error;
+use crate::matroska::header::Track;
 use crate::matroska::parse::{self, BadTracks};
-use crate::matroska::tags;
+use crate::matroska::silent;
+use crate::matroska::tags::{self, SOURCE_ID, TagTarget};
 use crate::matroska::units::{
     CUES_BYTES_MAX, CUES_MAX, HEADER_BYTES_MAX, PACKET_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, Timestamp,
     TrackNumber,
@@ -151,9 +153,9 @@ impl<R: Read + Seek> Reader<R> {
         }
         let taken = match head.id {
             id::INFO => self.take_info(at, from, &body)?,
-            id::TRACKS => self.take_tracks(at, &body)?,
+            id::TRACKS => self.take_tracks(at, from, &body)?,
             id::SEEK_HEAD => self.take_seek_head(&body),
-            id::TAGS => self.take_tags(at, &body),
+            id::TAGS => self.take_tags(at, from, &body),
             _ => self.take_cues(at, &body),
         };
         Ok(taken.is_ok().then_some(end))
@@ -166,14 +168,16 @@ impl<R: Read + Seek> Reader<R> {
         Ok(Ok(()))
     }
 
-    fn take_tracks(&mut self, start: u64, body: &[u8]) -> Result<Result<(), Malformed>, Error> {
+    fn take_tracks(&mut self, start: u64, from: u64, body: &[u8]) -> Result<Result<(), Malformed>, Error> {
         self.tracks_at = start;
+        self.spots = silent::entries(body, from);
         self.tracks = parse::tracks(body).map_err(|bad| Error::HeaderInvalid {
             reason: match bad {
                 BadTracks::Malformed => "its Tracks are malformed",
                 BadTracks::Because(reason) => reason,
             },
         })?;
+        self.silent = silent::hidden(body, &self.tracks);
         Ok(Ok(()))
     }
 
@@ -191,7 +195,20 @@ impl<R: Read + Seek> Reader<R> {
         Ok(())
     }
 
-    fn take_tags(&mut self, start: u64, body: &[u8]) -> Result<(), Malformed> {
+    fn take_tags(&mut self, start: u64, from: u64, body: &[u8]) -> Result<(), Malformed> {
+        // Behind the header there is nothing to hide: a finish leaves those tags out.
+        if self.header_end == 0 {
+            let all = [&self.tracks[..], &self.silent].concat();
+            self.spots.extend(silent::tags(body, from, &all));
+            // A crash may have left an entry and its tag to be hidden, or one of them.
+            for tag in silent::hidden_tags(body, &all)?.into_iter().chain(tags::decode(body, &self.silent)?) {
+                let about = |track: &&mut Track| TagTarget::Track(track.number) == tag.target;
+                let track = self.tracks.iter_mut().chain(&mut self.silent).find(about);
+                if let Some(track) = track.filter(|_| tag.name == SOURCE_ID) {
+                    track.source_id = tag.value;
+                }
+            }
+        }
         let room = TAGS_MAX - self.tags.len();
         // Each element counts, so that their number is bounded as well.
         if self.tags_at.len() < TAGS_MAX {
