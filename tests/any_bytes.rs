@@ -113,7 +113,7 @@ fn recording() -> Vec<u8> {
         let (track, payload) = if at % 2 == 0 { (video, vec![at; 90]) } else { (sound, vec![at; 160]) };
         let timestamp = Timestamp::from_ns(i64::from(at) * 300_000_000);
         let payload_bytes = payload.len() as u64;
-        let packet = Packet { track, timestamp, keyframe: true, payload_bytes };
+        let packet = Packet { track, timestamp, keyframe: true, payload_bytes, payload_crc32: 0 };
         bytes.extend(writer.packet(packet).expect("valid").bytes);
         bytes.extend(payload);
     }
@@ -123,6 +123,7 @@ fn recording() -> Vec<u8> {
 
 /// Reads a recording to its end, over every damage, as a repair does.
 fn read_all(bytes: &[u8]) {
+    let _ = shutterd::matroska::damage(Cursor::new(bytes));
     let Ok(mut reader) = Reader::open(Cursor::new(bytes)) else { return };
     let mut payload = Vec::new();
     for _ in 0..=bytes.len() {

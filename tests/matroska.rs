@@ -1,5 +1,7 @@
 //! Recordings as other programs see them, and as they are after a crash at any byte.
 
+#[path = "matroska/rot.rs"]
+mod rot;
 #[path = "matroska/torn.rs"]
 mod torn;
 
@@ -8,7 +10,7 @@ use flacenc::error::Verify as _;
 use flacenc::source::{Fill as _, FrameBuf};
 use shutterd::matroska::{
     AudioFormat, Block, Codec, Error, Header, Next, Packet, Patch, Reader, RepairPlan, Tag, TagTarget,
-    Timestamp, Track, TrackNumber, WallTime, Writer, repair,
+    Timestamp, Track, TrackNumber, WallTime, Writer, damage, repair,
 };
 use std::io::Cursor;
 use std::num::NonZeroU64;
@@ -137,9 +139,11 @@ impl File {
 
     fn add(&mut self, sample: &Sample) {
         let (track, timestamp) = (sample.track, Timestamp::from_ns(sample.ns));
-        let payload_bytes = sample.payload.len() as u64;
-        let prefix =
-            self.writer.packet(Packet { track, timestamp, keyframe: true, payload_bytes }).expect("valid");
+        let (payload_bytes, payload_crc32) = (sample.payload.len() as u64, crc32fast::hash(&sample.payload));
+        let prefix = self
+            .writer
+            .packet(Packet { track, timestamp, keyframe: true, payload_bytes, payload_crc32 })
+            .expect("valid");
         self.bytes.extend_from_slice(&prefix.bytes);
         self.bytes.extend_from_slice(&sample.payload);
         assert_eq!(self.bytes.len() as u64, self.writer.file_bytes());
@@ -159,7 +163,8 @@ impl File {
 fn unpatched() -> Vec<u8> {
     let mut bytes = growing();
     for at in cluster_starts(&bytes) {
-        bytes[at + 4..at + 12].copy_from_slice(&[1, 255, 255, 255, 255, 255, 255, 255]);
+        bytes[at + 4..at + 18]
+            .copy_from_slice(&[1, 255, 255, 255, 255, 255, 255, 255, 0xEC, 0x84, 0, 0, 0, 0]);
     }
     bytes
 }
@@ -229,6 +234,17 @@ fn on_disk<T>(bytes: &[u8], look: impl FnOnce(&str) -> T) -> T {
     std::fs::write(&path, bytes).expect("a writable directory");
     look(path.to_str().expect("an ASCII path"))
 }
+
+/// Counts the clusters whose CRC-32 is what zlib makes of what follows it (RFC 8794 §11.3.1).
+const SUMS: &str = r"
+import re, sys, zlib
+file = open(sys.argv[1], 'rb').read()
+right = 0
+for head in re.finditer(rb'\x1f\x43\xb6\x75\x01(.{7})\xbf\x84(.{4})', file, re.DOTALL):
+    content = file[head.end():head.end() - 6 + int.from_bytes(head[1], 'big')]
+    right += zlib.crc32(content) == int.from_bytes(head[2], 'little')
+print(right)
+";
 
 /// What ffprobe says of a file's packets: for each its stream (from 0), time, offset and size. It must have
 /// no warning.
@@ -328,6 +344,7 @@ fn a_finished_file_is_clean_to_ffprobe_and_mkvtoolnix() {
             "decodes whole"
         );
         mkvtoolnix_is_content(path, MEDIA.samples.len());
+        assert_eq!(run("python3", &["-c", SUMS, path]).stdout, b"4\n", "each cluster has its checksum");
     });
 }
 

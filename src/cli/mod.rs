@@ -4,6 +4,7 @@
 mod admission;
 mod args;
 mod connection;
+mod damage;
 mod demo;
 mod exit;
 mod fsck;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::args::{Global, RepairArguments};
+use super::damage::{place_json, places_text};
 use super::exit::{FAILURE, Failure, NEEDS_REPAIR, NOT_FOUND, REFUSED};
 use super::out;
 use super::text::{plain, seconds};
@@ -26,7 +27,7 @@ impl Outcome {
         match result {
             Err(RepairError::Busy { .. }) => Self::BeingWritten,
             Err(_) => Self::Failed,
-            Ok(mended) if mended.damaged_at.is_some() => Self::Failed,
+            Ok(mended) if mended.damaged_at.is_some() || !mended.damage.is_empty() => Self::Failed,
             Ok(mended) if mended.was_whole => Self::Whole,
             Ok(_) if effect == Effect::Check => Self::NeedsRepair,
             Ok(_) => Self::Repaired,
@@ -104,6 +105,11 @@ fn sentence(result: &Result<Mended, RepairError>, effect: Effect) -> String {
         0 => String::new(),
         bytes => format!("; {bytes} bytes in between can't be read, and stay"),
     };
+    let damaged = if mended.damage.is_empty() {
+        damaged
+    } else {
+        format!("{damaged}; damaged are {}", places_text(&mended.damage))
+    };
     match (mended.damaged_at, effect) {
         (Some(at), _) => format!("was finished and is damaged from byte {at} on; left as it is"),
         (None, _) if mended.was_whole => format!("whole: {packets}{damaged}"),
@@ -124,6 +130,7 @@ fn object(path: &Path, outcome: Outcome, result: &Result<Mended, RepairError>) -
             "cutBytes": mended.cut_bytes,
             "damagedBytes": mended.damaged_bytes,
             "damagedAt": mended.damaged_at,
+            "damage": mended.damage.iter().map(place_json).collect::<Vec<_>>(),
         }),
         Err(error) => json!({ "path": path, "outcome": outcome.word(), "error": chain(error) }),
     }

@@ -1,13 +1,14 @@
 //! Takes blocks out of a file that is still being written: they become padding, zeroed, and everything else
-//! stays where it is.
+//! stays where it is. Their clusters have no checksum any more.
 
 use std::io::{Read, Seek};
 
 use super::ebml::id;
 use super::error::Error;
-use super::reader::{Block, Item, Reader};
+use super::reader::{Block, ClusterAt, Item, Reader, SumAt};
 use super::tally::Tally;
 use super::units::{Patch, Timestamp};
+use super::writer::cluster_end;
 
 /// Bytes of a block that we write between its size and its payload: track, time, flags (RFC 9559 §10.2).
 const BLOCK_HEAD_BYTES: u64 = 4;
@@ -17,6 +18,8 @@ const BLOCK_HEAD_BYTES: u64 = 4;
 pub struct Cut {
     /// Bytes to write; none changes a length. They wait for nothing.
     pub patches: Vec<Patch>,
+    /// Bytes to write when the clusters that lose something have their sizes: their checksums are no more.
+    pub unsealed: Vec<Patch>,
     /// What is taken out.
     pub removed: Vec<Block>,
     /// What stays, by track.
@@ -31,7 +34,8 @@ pub struct Cut {
 pub fn cut_after<R: Read + Seek>(source: R, last: Timestamp) -> Result<Cut, Error> {
     let mut reader = Reader::open(source)?;
     let mut kept: Vec<Tally> = reader.tracks().iter().map(Tally::new).collect();
-    let (mut patches, mut removed) = (Vec::new(), Vec::new());
+    let (mut patches, mut unsealed, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut cluster: Option<(ClusterAt, usize)> = None;
     loop {
         match reader.next_item()? {
             Item::Block { block, start } if block.timestamp > last && reader.is_simple(start)? => {
@@ -48,8 +52,15 @@ pub fn cut_after<R: Read + Seek>(source: R, last: Timestamp) -> Result<Cut, Erro
                     tally.add(block.timestamp, block.payload_bytes);
                 }
             }
-            Item::End { .. } | Item::Torn { .. } => return Ok(Cut { patches, removed, kept }),
-            Item::Cluster(_) | Item::Element { .. } => {}
+            Item::Cluster(next) => {
+                let lost = |(_, before): &(ClusterAt, usize)| removed.len() > *before;
+                if let Some((last, _)) = cluster.filter(lost).filter(|(last, _)| last.sum != SumAt::Nothing) {
+                    unsealed.push(cluster_end(last.start, next.start, None));
+                }
+                cluster = Some((next, removed.len()));
+            }
+            Item::End { .. } | Item::Torn { .. } => return Ok(Cut { patches, unsealed, removed, kept }),
+            Item::Element { .. } => {}
         }
     }
 }

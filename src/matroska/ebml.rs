@@ -102,6 +102,17 @@ pub(super) fn put_size(out: &mut Vec<u8>, bytes: u64) {
     out.extend_from_slice(&marked.to_be_bytes()[8 - length..]);
 }
 
+/// Bytes of a CRC-32 element, or of the Void in its place.
+pub(super) const SUM_BYTES: u64 = 6;
+
+/// A CRC-32 element over what follows it in its parent (RFC 8794 §11.3.1), or a Void in its place.
+pub(super) fn put_sum(out: &mut Vec<u8>, sum: Option<u32>) {
+    match sum {
+        Some(sum) => put(out, id::CRC32, &sum.to_le_bytes()),
+        None => put_void(out, SUM_BYTES as usize),
+    }
+}
+
 /// Appends an element with `body`.
 pub(super) fn put(out: &mut Vec<u8>, id: u32, body: &[u8]) {
     put_id(out, id);

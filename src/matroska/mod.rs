@@ -10,6 +10,7 @@
 //!          ├ Tracks, Tags                       what is known at the start; Voids at the finish where no packet came
 //! n×4096   ├ Void                               pads the header to whole pages
 //!          ├ Cluster, 8-byte size               unknown until closed and synced; ≤ 1 s, ≤ 32 MiB
+//!          │   ├ CRC-32                         Void until it gets its size (RFC 8794 §11.3.1)
 //!          │   └ Timestamp, SimpleBlock…        in the order of arrival
 //!          ├ Cluster…
 //!          ├ Cues                               at the finish, with the second Tags
@@ -42,7 +43,7 @@ mod writer;
 
 pub use cues::Cue;
 pub use cut::{Cut, cut_after};
-pub use damage::damaged_ranges;
+pub use damage::{Damage, Place, Span, damage};
 pub use error::Error;
 pub use header::{AudioFormat, Codec, Header, Track};
 pub use parse::Info;

@@ -8,7 +8,7 @@
 mod walk;
 
 use super::cues::Cue;
-use super::ebml::{self, HEAD_BYTES_MAX, id};
+use super::ebml::{self, HEAD_BYTES_MAX, SUM_BYTES, id};
 use super::error::Error;
 use super::header::{Layout, SEEK_ROOM_BYTES, Track};
 use super::parse::Info;
@@ -18,6 +18,9 @@ use super::units::{PACKET_BYTES_MAX, TICK_NS, Timestamp, TrackNumber};
 use super::window::Window;
 use std::io::{Read, Seek};
 use walk::is_level1;
+
+/// Bytes of a cluster that are read at once to be summed up.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// One packet in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,24 @@ pub(super) struct ClusterAt {
     /// Where its size says that it ends.
     pub end: Option<u64>,
     pub size_bytes: u64,
+    pub sum: SumAt,
+}
+
+/// What a cluster begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SumAt {
+    /// Anything else: it has no place for a checksum.
+    Nothing,
+    /// A Void in its place.
+    Room,
+    /// A CRC-32 element.
+    Sum(u32),
+}
+
+impl ClusterAt {
+    pub(super) fn has_sum(&self) -> bool {
+        matches!(self.sum, SumAt::Sum(_))
+    }
 }
 
 struct InCluster {
@@ -289,6 +310,28 @@ impl<R: Read + Seek> Reader<R> {
         self.position = end;
         self.cluster = None;
         Ok(Some(skipped))
+    }
+
+    /// Whether what is in a cluster is what its checksum was made of; `None` without one.
+    pub(super) fn is_intact(&mut self, cluster: &ClusterAt) -> Result<Option<bool>, Error> {
+        let (SumAt::Sum(told), Some(end)) = (cluster.sum, cluster.end) else { return Ok(None) };
+        let (mut at, mut sum) = (cluster.content + SUM_BYTES, crc32fast::Hasher::new());
+        let mut piece = vec![0; PIECE_BYTES];
+        while at < end {
+            let length = usize::try_from(end - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+            if !self.window.read(at, &mut piece[..length])? {
+                return Ok(Some(false));
+            }
+            sum.update(&piece[..length]);
+            at += length as u64;
+        }
+        Ok(Some(sum.finalize() == told))
+    }
+
+    /// Goes on behind a closed cluster.
+    pub(super) fn pass(&mut self, cluster: &ClusterAt) {
+        self.position = cluster.end.unwrap_or(self.position);
+        self.cluster = None;
     }
 
     /// Whether the element at `start` is a SimpleBlock.

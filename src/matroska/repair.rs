@@ -11,14 +11,14 @@
 use super::cues::{Candidate, CueList};
 use super::ebml::id;
 use super::error::Error;
-use super::reader::{Block, ClusterAt, Item, Reader};
+use super::reader::{Block, ClusterAt, Item, Reader, SumAt};
 use super::silent;
 use super::sound::{is_sound, shows_loss};
 use super::tags::Tag;
 use super::tail::{self, Index};
 use super::tally::{self, Tally};
 use super::units::{CLUSTER_SPAN_NS, PATCHES_MAX, Patch, TICK_NS};
-use super::writer::cluster_size;
+use super::writer::{cluster_end, cluster_size};
 use std::io::{Read, Seek};
 
 /// How to make a file whole, and what it then holds.
@@ -284,6 +284,10 @@ impl Count {
             self.has_room = false;
             return;
         }
-        self.sizes.push(cluster_size(cluster.start, end));
+        self.sizes.push(match cluster.sum {
+            SumAt::Nothing => cluster_size(cluster.start, end),
+            // Whether this is what was written nobody knows any more.
+            SumAt::Room | SumAt::Sum(_) => cluster_end(cluster.start, end, None),
+        });
     }
 }

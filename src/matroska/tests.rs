@@ -35,7 +35,8 @@ fn header(codecs: &[Codec]) -> Header {
 }
 
 fn packet(track: u8, ns: i64, payload_bytes: u64) -> Packet {
-    Packet { track: number(track), timestamp: Timestamp::from_ns(ns), keyframe: true, payload_bytes }
+    let timestamp = Timestamp::from_ns(ns);
+    Packet { track: number(track), timestamp, keyframe: true, payload_bytes, payload_crc32: 0 }
 }
 
 /// A file in memory; payloads look like JPEGs and carry their track and time.
@@ -54,7 +55,9 @@ impl File {
 
     fn add(&mut self, track: u8, ns: i64) {
         let payload = [&[0xFF, 0xD8, track][..], &ns.to_be_bytes()].concat();
-        let prefix = self.writer.packet(packet(track, ns, payload.len() as u64)).expect("a valid packet");
+        let payload_crc32 = crc32fast::hash(&payload);
+        let packet = Packet { payload_crc32, ..packet(track, ns, payload.len() as u64) };
+        let prefix = self.writer.packet(packet).expect("a valid packet");
         self.clusters += usize::from(prefix.opened.is_some());
         self.bytes.extend([prefix.bytes, payload].concat());
         self.due.extend(prefix.closed);

@@ -1,7 +1,7 @@
 //! Turns packets into the bytes to append. The payloads themselves never pass through here.
 
 use super::cues::{Candidate, CueList};
-use super::ebml::{self, id};
+use super::ebml::{self, SUM_BYTES, id};
 use super::error::Error;
 use super::header::{self, Codec, Header, Layout, Track};
 use super::silent::{self, Spot};
@@ -11,6 +11,7 @@ use super::tally::{self, Tally};
 use super::units::{
     CLUSTER_BYTES_MAX, CLUSTER_SPAN_NS, PACKET_BYTES_MAX, Patch, TICK_NS, Timestamp, TrackNumber,
 };
+use crc32fast::Hasher;
 use std::time::Duration;
 
 /// Bytes of a cluster's head: its id and its size.
@@ -29,16 +30,18 @@ pub struct Packet {
     pub keyframe: bool,
     /// The payload's length, 1 to [`PACKET_BYTES_MAX`] bytes.
     pub payload_bytes: u64,
+    /// The payload's CRC-32, that of ISO 3309 as `crc32fast` has it.
+    pub payload_crc32: u32,
 }
 
 /// What comes before a packet's payload in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix {
-    /// Append these, then the payload. At most 48 bytes.
+    /// Append these, then the payload. At most 64 bytes.
     pub bytes: Vec<u8>,
     /// Where the cluster starts that begins with this packet, if one does.
     pub opened: Option<u64>,
-    /// The size of the cluster that this packet did not fit into any more.
+    /// The size and checksum of the cluster that this packet did not fit into any more.
     pub closed: Option<Patch>,
 }
 
@@ -47,7 +50,7 @@ pub struct Prefix {
 pub struct Finish {
     /// Append these.
     pub tail: Vec<u8>,
-    /// Apply these in order, once the whole file is durable: the last cluster's size, what hides tracks, SeekHead,
+    /// Apply these in order, once the whole file is durable: the last cluster's size and checksum, what hides tracks, SeekHead,
     /// Duration, and the Segment's size, which makes the file a finished one.
     pub patches: Vec<Patch>,
     /// The finished file's length.
@@ -74,6 +77,8 @@ pub struct Writer {
 struct OpenCluster {
     start: u64,
     ticks: u64,
+    /// The checksum of what is in it so far, unless some of it was taken out.
+    sum: Option<Hasher>,
 }
 
 impl Writer {
@@ -107,7 +112,7 @@ impl Writer {
     /// # Errors
     /// [`Error::UnknownTrack`], [`Error::PacketSize`], [`Error::BeforeZero`].
     pub fn packet(&mut self, packet: Packet) -> Result<Prefix, Error> {
-        let Packet { track, timestamp, keyframe, payload_bytes } = packet;
+        let Packet { track, timestamp, keyframe, payload_bytes, payload_crc32 } = packet;
         let at = self
             .tracks
             .iter()
@@ -118,14 +123,14 @@ impl Writer {
         }
         let ticks = timestamp.ticks().ok_or(Error::BeforeZero { track, timestamp })?;
 
-        let mut prefix = Prefix { bytes: Vec::with_capacity(48), opened: None, closed: None };
+        let mut prefix = Prefix { bytes: Vec::with_capacity(64), opened: None, closed: None };
         let cluster_ticks = match &self.cluster {
             Some(open) if self.fits(open, ticks, payload_bytes) => open.ticks,
             _ => {
                 prefix.closed = self.close();
                 prefix.opened = Some(self.position);
                 open_cluster(&mut prefix.bytes, ticks);
-                self.cluster = Some(OpenCluster { start: self.position, ticks });
+                self.cluster = Some(OpenCluster { start: self.position, ticks, sum: Some(Hasher::new()) });
                 ticks
             }
         };
@@ -134,7 +139,13 @@ impl Writer {
             relative(ticks, cluster_ticks).expect("a packet that doesn't fit opens its own cluster");
         block_head(&mut prefix.bytes, track, relative, keyframe, payload_bytes);
 
-        let cluster = self.cluster.as_ref().expect("just opened, if there was none").start;
+        let open = self.cluster.as_mut().expect("just opened, if there was none");
+        if let Some(sum) = &mut open.sum {
+            let head = prefix.opened.map_or(0, |_| (CLUSTER_HEAD_BYTES + SUM_BYTES) as usize);
+            sum.update(&prefix.bytes[head..]);
+            sum.combine(&Hasher::new_with_initial_len(payload_crc32, payload_bytes));
+        }
+        let cluster = open.start;
         if keyframe {
             self.cues.keyframe(Candidate {
                 track,
@@ -163,6 +174,9 @@ impl Writer {
     /// Takes note of what a [`Cut`](super::Cut) has left in the file.
     pub fn cut(&mut self, kept: Vec<Tally>) {
         self.tallies = kept;
+        if let Some(open) = &mut self.cluster {
+            open.sum = None;
+        }
     }
 
     /// Ends the file. Without a duration it is the end of the last packet; `tags` are those that weren't in
@@ -194,7 +208,7 @@ impl Writer {
 
     fn close(&mut self) -> Option<Patch> {
         let open = self.cluster.take()?;
-        Some(cluster_size(open.start, self.position))
+        Some(cluster_end(open.start, self.position, open.sum.map(Hasher::finalize)))
     }
 }
 
@@ -202,6 +216,13 @@ impl Writer {
 pub(super) fn cluster_size(start: u64, end: u64) -> Patch {
     let bytes = ebml::size8(end - start - CLUSTER_HEAD_BYTES).to_vec();
     Patch { offset: start + CLUSTER_HEAD_BYTES - 8, bytes, after: end }
+}
+
+/// The same for a cluster with room for a checksum, which it gets too, or has no more.
+pub(super) fn cluster_end(start: u64, end: u64, sum: Option<u32>) -> Patch {
+    let mut patch = cluster_size(start, end);
+    ebml::put_sum(&mut patch.bytes, sum);
+    patch
 }
 
 /// A block's time as its cluster tells it: 16 bits of ticks, so −3.2768 s to 3.2767 s (RFC 9559 §10.1).
@@ -212,6 +233,7 @@ fn relative(ticks: u64, cluster_ticks: u64) -> Option<i16> {
 fn open_cluster(out: &mut Vec<u8>, ticks: u64) {
     ebml::put_id(out, id::CLUSTER);
     out.extend_from_slice(&ebml::SIZE_UNKNOWN);
+    ebml::put_sum(out, None);
     ebml::put_uint(out, id::TIMESTAMP, ticks);
 }
 

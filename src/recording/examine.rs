@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::ops::Range;
 use std::path::Path;
 
-use crate::matroska;
+use crate::matroska::{self, Damage};
 use crate::session::MediaFile;
 use crate::telemetry::chain;
 
@@ -26,8 +25,8 @@ pub enum Examined {
     },
     /// Its hash is another one: the disk doesn't give what was written.
     Rotten {
-        /// Where, from its start, as far as that shows; the header comes as a sentence.
-        ranges: Result<Vec<Range<u64>>, String>,
+        /// Where, as far as that shows; a header that can't be read comes as a sentence.
+        damage: Result<Damage, String>,
     },
 }
 
@@ -57,6 +56,6 @@ pub fn examine(told: &MediaFile, mut progress: impl FnMut(u64)) -> io::Result<Ex
     if hasher.finalize().to_hex().as_str() == told.blake3 {
         return Ok(Examined::Whole);
     }
-    let ranges = matroska::damaged_ranges(BufReader::new(File::open(path)?));
-    Ok(Examined::Rotten { ranges: ranges.map_err(|error| chain(&error)) })
+    let damage = matroska::damage(BufReader::new(File::open(path)?));
+    Ok(Examined::Rotten { damage: damage.map_err(|error| chain(&error)) })
 }

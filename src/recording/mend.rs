@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use super::repair::{RepairError, apply, media_seconds, repaired_mark};
-use crate::matroska::{self, Reader};
+use crate::matroska::{self, Place, Reader};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Mended {
     pub damaged_bytes: u64,
     /// Where a file that was finished can't be read on. It is left as it is.
     pub damaged_at: Option<u64>,
+    /// What in it isn't what was written, by its own checksums. Only of a whole file it is looked for.
+    pub damage: Vec<Place>,
 }
 
 /// Makes the recording at `path` whole, durably, or says what would be done.
@@ -64,6 +66,9 @@ pub fn mend(path: &Path, effect: Effect) -> Result<Mended, RepairError> {
         // What was written is read again: only what can be read counts as mended.
         Reader::open(BufReader::new(&file)).map_err(media)?;
     }
+    let is_whole = effect == Effect::Mend || plan.is_empty();
+    let damage =
+        if is_whole { matroska::damage(BufReader::new(&file)).map_err(media)?.places } else { Vec::new() };
     Ok(Mended {
         was_whole: plan.is_empty() && plan.damaged_at.is_none(),
         packets: plan.blocks(),
@@ -72,6 +77,7 @@ pub fn mend(path: &Path, effect: Effect) -> Result<Mended, RepairError> {
         cut_bytes: plan.cut_bytes,
         damaged_bytes: plan.damaged_bytes,
         damaged_at: plan.damaged_at,
+        damage,
     })
 }
 

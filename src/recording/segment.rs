@@ -26,9 +26,9 @@ use crate::session::MediaFile;
 const RESERVE_BYTES: u64 = 1024 * 1024;
 /// Bytes that are reserved at once.
 const RESERVE_STEP_BYTES: u64 = 4 * 1024 * 1024;
-/// Bytes of a cluster's size field, and how far it lies behind the cluster's beginning.
-const CLUSTER_SIZE_BYTES: u64 = 8;
-const CLUSTER_SIZE_AT: u64 = 4;
+/// Bytes of a cluster's size field and checksum, and how far they lie behind the cluster's beginning.
+const CLUSTER_END_BYTES: u64 = 14;
+const CLUSTER_END_AT: u64 = 4;
 
 /// A file that is being written.
 pub(super) struct Segment {
@@ -189,17 +189,17 @@ impl Segment {
         timestamp: matroska::Timestamp,
         packet: &Packet,
     ) -> Result<(), RecordError> {
-        let payload_bytes = packet.payload.len() as u64;
+        let (payload_bytes, payload_crc32) = (packet.payload.len() as u64, crc32fast::hash(&packet.payload));
         self.reserve(self.writer.file_bytes() + payload_bytes + RESERVE_BYTES)?;
         let prefix = self
             .writer
-            .packet(matroska::Packet { track, timestamp, keyframe: true, payload_bytes })
+            .packet(matroska::Packet { track, timestamp, keyframe: true, payload_bytes, payload_crc32 })
             .map_err(|source| RecordError::Media { path: self.path.clone(), source })?;
         if let Some(patch) = prefix.closed {
             self.patch(patch);
         }
         if let Some(cluster) = prefix.opened {
-            self.hash.expect_patch(cluster + CLUSTER_SIZE_AT, CLUSTER_SIZE_BYTES);
+            self.hash.expect_patch(cluster + CLUSTER_END_AT, CLUSTER_END_BYTES);
         }
         self.append(&prefix.bytes, &packet.payload)
     }
@@ -224,11 +224,13 @@ impl Segment {
             // It is tried again when the file is made whole.
             self.torn = true;
         }
+        // What they write over may still have to be written itself.
+        cut.unsealed.iter().for_each(|patch| self.syncer.patch(patch.clone()));
         let first = cut.kept.iter().filter_map(|tally| tally.first).min();
         let end = cut.kept.iter().map(matroska::Tally::end_ns).max().unwrap_or(0);
         let end = matroska::Timestamp::from_ns(i64::try_from(end).unwrap_or(i64::MAX));
         self.media = first.map(|first| (first, end));
-        self.cut = cut.patches;
+        self.cut = cut.patches.into_iter().chain(cut.unsealed).collect();
         let after = |at: matroska::Timestamp| Duration::from_nanos(u64::try_from(at.ns()).unwrap_or(0));
         let last = |tally: &matroska::Tally| {
             Some((tally.track, after(tally.last?), Duration::from_nanos(tally.end_ns())))
@@ -319,7 +321,8 @@ fn abandon(
     if let Err(error) = file.set_len(durable_bytes) {
         tracing::warn!(path = %path.display(), %error, "a file that is given up can't be cut");
     }
-    patches.retain(|patch| patch.offset < durable_bytes);
+    // A cluster that isn't whole any more is closed anew.
+    patches.retain(|patch| patch.offset < durable_bytes && patch.after <= durable_bytes);
     let nameless = is_nameless(&path, &file).then_some(file);
     Abandoned { error, path, undone, patches, nameless }
 }

@@ -117,6 +117,44 @@ async fn a_turned_bit_in_a_finished_file_is_found_and_its_place_is_told() {
 }
 
 #[tokio::test]
+async fn a_turned_bit_inside_a_picture_names_its_camera_and_second() {
+    let site = Site::new("", &[camera("cam"), microphone("mic")]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("s", &["cam", "mic"])).await.expect("it starts");
+    agent.recorded("s", 80, 0).await;
+    let receipt = agent.stop("s").await.expect("it stops").receipt.expect("its receipt");
+    agent.end().await;
+    let path = PathBuf::from(&receipt.files[0].path);
+    let bytes = fs::read(&path).expect("it is there");
+    let images: Vec<usize> =
+        (0..bytes.len()).filter(|at| bytes[*at..].starts_with(&[0xFF, 0xD8, 0xFF])).collect();
+    let at = images[images.len() / 2] + 700;
+    flip(&path, at);
+    let told = fsck(&site, &["--json", "--check"]);
+    let json: Value = serde_json::from_str(&told.out).expect("JSON");
+    let ranges = json["findings"][0]["ranges"].as_array().expect("a list").clone();
+    let [range] = &ranges[..] else { panic!("one place: {json:#}") };
+    let place = |end: &str| usize::try_from(range[end].as_u64().expect("a number")).expect("small");
+    assert!((place("from")..place("to")).contains(&at), "{json:#}");
+    assert!(place("to") - place("from") < bytes.len() * 2 / 3, "no more than a second: {json:#}");
+    let [media] = &range["media"].as_array().expect("a list")[..] else { panic!("one source: {json:#}") };
+    assert_eq!(media["source"], receipt.sources[0].id, "the microphone's sound is right: {json:#}");
+    let seconds =
+        media["toSeconds"].as_f64().expect("a time") - media["fromSeconds"].as_f64().expect("a time");
+    assert!((0.0..=1.1).contains(&seconds), "{json:#}");
+    let mended =
+        Command::new(env!("CARGO_BIN_EXE_shutterd")).arg("repair").arg(&path).output().expect("runs");
+    let said = String::from_utf8_lossy(&mended.stdout);
+    assert_eq!(mended.status.code(), Some(1), "{said}");
+    assert!(said.contains("whole: ") && said.contains("; damaged are bytes"), "{said}");
+    // Turned back, and another one turned in the header's padding.
+    flip(&path, at);
+    flip(&path, 4000);
+    let told = fsck(&site, &["--check"]);
+    assert!(told.out.contains("all is right by its own checksums but for bytes 0 to 4096, "), "{told:?}");
+}
+
+#[tokio::test]
 async fn any_turned_bit_of_a_file_is_found() {
     let site = Site::new("", &[camera("cam"), microphone("mic")]);
     let agent = Agent::serve(&site).await;

@@ -1,11 +1,12 @@
 //! What a check has found, and how it is told.
 
-use std::ops::Range;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::cli::damage::place_json;
 use crate::cli::text::plain;
+use crate::matroska::Place;
 use crate::session::SessionId;
 
 /// What became of it. The worst one decides how the command ends.
@@ -50,13 +51,13 @@ pub struct Finding {
     /// What is wrong, a sentence.
     pub message: String,
     /// Where in the file.
-    pub ranges: Vec<Range<u64>>,
+    pub places: Vec<Place>,
 }
 
 impl Finding {
     /// Something about the journal, or the host.
     pub fn new(kind: &'static str, outcome: Outcome, message: impl Into<String>) -> Self {
-        Self { kind, outcome, session: None, path: None, message: message.into(), ranges: Vec::new() }
+        Self { kind, outcome, session: None, path: None, message: message.into(), places: Vec::new() }
     }
 
     /// Whose it is.
@@ -88,8 +89,7 @@ impl Finding {
 
     /// For programs.
     pub fn json(&self) -> Value {
-        let ranges: Vec<Value> =
-            self.ranges.iter().map(|range| json!({ "from": range.start, "to": range.end })).collect();
+        let ranges: Vec<Value> = self.places.iter().map(place_json).collect();
         json!({
             "kind": self.kind,
             "outcome": self.outcome.word(),

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::{Finding, Outcome};
 use super::progress::Progress;
+use crate::cli::damage::places_text;
 use crate::cli::exit::{FAILURE, Failure};
 use crate::clock::{Clock, SystemClock};
 use crate::journal::{Journal, Look, Record};
 use crate::library::Library;
 use crate::link::RepairReport;
+use crate::matroska::{Damage, Place};
 use crate::recording::{Examined, examine, repair_dir};
 use crate::session::{MediaFile, Receipt, SessionId};
 use crate::supervisor::rebuild;
@@ -195,33 +197,28 @@ impl Checked {
             Ok(Examined::Length { bytes }) => {
                 finding("file_length", format!("it has {bytes} bytes instead of {}", file.bytes))
             }
-            Ok(Examined::Rotten { ranges: Err(header) }) => {
-                let mut found =
-                    finding("file_damaged", format!("its checksum is wrong, and so is its header: {header}"));
-                found.ranges.push(0..file.bytes);
-                found
-            }
-            Ok(Examined::Rotten { ranges: Ok(ranges) }) if ranges.is_empty() => {
-                let mut found = finding(
-                    "file_damaged",
-                    "its checksum is wrong; where doesn't show, it can be read throughout".to_owned(),
-                );
-                found.ranges.push(0..file.bytes);
-                found
-            }
-            Ok(Examined::Rotten { ranges: Ok(ranges) }) => {
-                let told: Vec<String> =
-                    ranges.iter().map(|range| format!("{} to {}", range.start, range.end)).collect();
-                let mut found = finding(
-                    "file_damaged",
-                    format!("its checksum is wrong; damaged are bytes {}", told.join(", ")),
-                );
-                found.ranges = ranges;
+            Ok(Examined::Rotten { damage }) => {
+                let (message, places) = rotten(damage, file.bytes);
+                let mut found = finding("file_damaged", format!("its checksum is wrong{message}"));
+                found.places = places;
                 found
             }
             Err(error) => finding("file_unreadable", format!("it can't be read: {error}")),
         };
         self.findings.push(found);
+    }
+}
+
+/// What is told of a file whose checksum is wrong, and where in it that is.
+fn rotten(damage: Result<Damage, String>, file_bytes: u64) -> (String, Vec<Place>) {
+    let bare = |bytes| Place { bytes, media: Vec::new() };
+    match damage {
+        Err(header) => (format!(", and so is its header: {header}"), vec![bare(0..file_bytes)]),
+        Ok(Damage { places, unchecked }) if places.is_empty() => {
+            let places: Vec<Place> = unchecked.into_iter().map(bare).collect();
+            (format!("; all is right by its own checksums but for {}", places_text(&places)), places)
+        }
+        Ok(Damage { places, .. }) => (format!("; damaged are {}", places_text(&places)), places),
     }
 }
 

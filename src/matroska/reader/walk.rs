@@ -1,8 +1,8 @@
 //! From one element to the next.
 
-use super::{Block, ClusterAt, FoundInfo, InCluster, Item, Reader};
+use super::{Block, ClusterAt, FoundInfo, InCluster, Item, Reader, SumAt};
 use crate::matroska::cues::{self, Cue, RawCue};
-use crate::matroska::ebml::{self, HEAD_BYTES_MAX, Head, Malformed, NoHead, children, id};
+use crate::matroska::ebml::{self, HEAD_BYTES_MAX, Head, Malformed, NoHead, SUM_BYTES, children, id};
 use crate::matroska::error::Error;
 use crate::matroska::header::Track;
 use crate::matroska::parse::{self, BadTracks};
@@ -114,7 +114,12 @@ impl<R: Read + Seek> Reader<R> {
             if end.is_some() && self.segment_end.is_some() && end > self.segment_end {
                 return Ok(Item::Torn { at });
             }
-            let cluster = ClusterAt { start: at, content, end, size_bytes: head.size_bytes };
+            let sum = match *self.window.peek(content, SUM_BYTES as usize)? {
+                [0xBF, 0x84, a, b, c, d] => SumAt::Sum(u32::from_le_bytes([a, b, c, d])),
+                [0xEC, 0x84, ..] => SumAt::Room,
+                _ => SumAt::Nothing,
+            };
+            let cluster = ClusterAt { start: at, content, end, size_bytes: head.size_bytes, sum };
             self.cluster = Some(InCluster { at: cluster, ticks: None });
             self.position = content;
             return Ok(Item::Cluster(cluster));
