@@ -26,13 +26,13 @@ impl Wake {
         let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
     }
 
-    /// Waits for the bell, at most `length`, and takes it back.
-    pub fn wait(&self, length: Duration) {
+    /// Waits for the bell, at most `length`, and takes it back; true when it rang.
+    pub fn wait(&self, length: Duration) -> bool {
         let timeout = Timespec::try_from(length).ok();
         let mut fds = [PollFd::new(&*self.0, PollFlags::IN)];
         // An interrupted wait is a short wait; callers look at the clock anyway.
         let _ = poll(&mut fds, timeout.as_ref());
-        self.take();
+        self.take()
     }
 
     /// Takes the bell back; true when it had rung.

@@ -17,6 +17,7 @@ use super::child::Program;
 use super::command::{Command, Notice, SessionView, StopAsked};
 use super::find::Unknown;
 use super::handle::Handle;
+use super::hotplug;
 use super::live::Live;
 use super::removal::Shelf;
 use super::scope::Scope;
@@ -143,6 +144,7 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
         told,
         told_health,
     };
+    actor.tasks.spawn(hotplug::watch(hotplug::pipes(&actor.settings.devices), notices.clone()));
     actor.tasks.spawn(socket::serve(listener, notices));
     for id in unfinished.skipped {
         let problem = format!(
@@ -230,6 +232,7 @@ impl Actor {
             Notice::Found { id, found } => self.on_looked_at(&id, found),
             Notice::Removal(notice) => self.on_removal(notice),
             Notice::Discarded { id } => self.on_discarded(&id),
+            Notice::DevicesChanged => self.on_devices_changed(),
             Notice::HostLooked(look) => self.on_look(look),
             Notice::Looked { id, asked, known } => self.on_looked(id, *asked, known),
         }

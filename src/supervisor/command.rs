@@ -236,6 +236,8 @@ pub(super) enum Notice {
     Removal(RemovalNotice),
     /// What a failed start left behind is gone.
     Discarded { id: SessionId },
+    /// Devices may have come or gone.
+    DevicesChanged,
     /// The host was looked at.
     HostLooked(Look),
     /// The journal was asked for a session that isn't live.

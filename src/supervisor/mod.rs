@@ -12,6 +12,7 @@ mod compose;
 mod find;
 mod handle;
 mod host;
+mod hotplug;
 mod launch;
 mod leftover;
 mod live;

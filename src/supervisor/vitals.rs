@@ -7,11 +7,13 @@ use std::time::Duration;
 use super::actor::Actor;
 use super::child;
 use super::command::{Notice, ServingState};
+use super::hotplug::Catalog;
 use super::live::Live;
 use super::refusal::Refusal;
 use super::search::Found;
 use crate::clock::{Clock, MonoTime};
 use crate::journal::Past;
+use crate::session::device::FoundDevice;
 use crate::session::health::{
     CaptureStage, DiskVitals, Health, HealthLimits, SessionVitals, SourceVitals, Vitals, evaluate,
 };
@@ -39,6 +41,7 @@ pub(super) struct HostVitals {
     disk_at: Looked,
     journal_at: Looked,
     probe_at: Looked,
+    pub(super) catalog: Catalog,
     /// When devices were last found.
     found_at: MonoTime,
 }
@@ -55,7 +58,8 @@ enum Looked {
 pub(super) enum Look {
     Disk(Result<u64, String>),
     Journal(Option<String>),
-    Probe(Option<String>),
+    /// What is wrong with a search for devices, and what it has found if every driver has answered.
+    Probe(Option<String>, Option<Vec<FoundDevice>>),
 }
 
 impl HostVitals {
@@ -69,6 +73,7 @@ impl HostVitals {
             disk_at: Looked::At(MonoTime::default()),
             journal_at: at,
             probe_at: at,
+            catalog: Catalog::default(),
             found_at: now,
         }
     }
@@ -77,10 +82,11 @@ impl HostVitals {
 impl Look {
     /// How a search for devices went.
     pub(super) fn probe(found: &Result<Found, Refusal>) -> Self {
-        Self::Probe(match found {
-            Ok(found) => found.doubt.clone(),
-            Err(refusal) => Some(refusal.message.clone()),
-        })
+        match found {
+            Ok(Found { devices, doubt: None }) => Self::Probe(None, Some(devices.clone())),
+            Ok(Found { doubt, .. }) => Self::Probe(doubt.clone(), None),
+            Err(refusal) => Self::Probe(Some(refusal.message.clone()), None),
+        }
     }
 }
 
@@ -128,7 +134,13 @@ impl Actor {
             });
         }
         let idle = self.live.is_empty() && self.pending.is_empty();
-        if idle && self.host.probe_at.is_due(now, self.settings.health.probe_every) {
+        let every = match self.host.catalog.is_due(now) {
+            true => Duration::ZERO,
+            false if idle => self.settings.health.probe_every,
+            false => Duration::MAX,
+        };
+        if self.host.probe_at.is_due(now, every) {
+            self.host.catalog.searched();
             let (program, timeout) = (self.program(), self.settings.limits.probe);
             self.tasks.spawn(async move {
                 tell(Look::probe(&child::probe(program, timeout).await)).await;
@@ -147,7 +159,12 @@ impl Actor {
                 self.host.journal_at = Looked::At(now);
                 self.host.journal = problem;
             }
-            Look::Probe(problem) => self.note_probe(problem),
+            Look::Probe(problem, found) => {
+                self.note_probe(problem);
+                if let Some(found) = found {
+                    self.renew_catalog(found);
+                }
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod failing_disk;
 mod files;
 mod fsck;
 mod handshake;
+mod hotplug;
 mod late_stop;
 mod lost;
 mod media;

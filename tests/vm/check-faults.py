@@ -169,6 +169,9 @@ def d9(results):
         raise Failed(f"the camera is not found at its new node ({nodes}): {last or reasons}; "
                      "a session that starts then finds it, and neither records the decoy")
     comes_back(scene, "stable-camera", 1)
+    for what, mark in (("gone", "unbound"), ("come", "bound")):
+        told = [fields for fields, when in scene.said(f"a device has {what}") if when > scene.marks()[mark][0]]
+        expect(any("vivid" in fields.get("key", "") for fields in told), f"nobody has noticed that it has {what}: {told}")
     return held(scene, f"told after {after:.1f} s; back {back[0] - bound:.1f} s after its return; no frame of the decoy")
 
 

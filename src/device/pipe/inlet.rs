@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -24,6 +24,8 @@ pub(super) struct Inlet {
     /// Label and path, for errors.
     name: String,
     file: File,
+    /// Where it was found, unless it was inherited.
+    path: Option<PathBuf>,
     wake: Wake,
     /// Bytes that the pipe can hold.
     room: usize,
@@ -68,7 +70,7 @@ impl Inlet {
         // A smaller pipe does too: the host's limit for all pipes of a user may be used up.
         let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE_BYTES);
         let room = rustix::pipe::fcntl_getpipe_size(&file).unwrap_or(PIPE_BYTES);
-        Ok(Self { name, file, wake: wake.clone(), room })
+        Ok(Self { name, file, path: inherited.is_none().then_some(real), wake: wake.clone(), room })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -98,12 +100,21 @@ impl Inlet {
         rustix::io::ioctl_fionread(&self.file).unwrap_or(0)
     }
 
-    /// Waits for data; false when `deadline` or the bell came first.
+    /// Waits for data; false when `deadline` or the bell came first. A pipe that is silent while another one
+    /// stands in its place is gone: whoever made that writes there.
     pub(super) fn wait(&self, deadline: MonoTime) -> Result<bool, DeviceError> {
         match wait(self.file.as_fd(), &self.wake, deadline) {
-            Ok(waited) => Ok(waited == Waited::Ready),
+            Ok(Waited::Ready) => Ok(true),
+            Ok(_) if self.is_replaced() => Err(DeviceError::Missing { device: self.name.clone() }),
+            Ok(_) => Ok(false),
             Err(error) => Err(self.failed("waiting for data", error)),
         }
+    }
+
+    fn is_replaced(&self) -> bool {
+        let there = self.path.as_ref().and_then(|path| std::fs::metadata(path).ok());
+        let file = |known: std::fs::Metadata| (known.dev(), known.ino());
+        there.zip(self.file.metadata().ok()).is_some_and(|(there, own)| file(there) != file(own))
     }
 
     pub(super) fn ended(&self) -> DeviceError {

@@ -198,10 +198,7 @@ impl Context {
     /// Opens the lost device anew until it is back, or the stop comes.
     fn reopen(&self, track: &mut Track) -> Option<Box<dyn Device>> {
         loop {
-            let until = SystemClock.now() + REOPEN_AFTER;
-            while self.stop.get().is_none() && SystemClock.now() < until {
-                self.wake.wait(until.since(SystemClock.now()));
-            }
+            self.leave_alone();
             if self.stop.get().is_some() {
                 return None;
             }
@@ -221,6 +218,17 @@ impl Context {
                     }
                 }
                 Err(error) => self.degrade(&chain(&error)),
+            }
+        }
+    }
+
+    /// Leaves the lost device alone for a while, unless it may have come back or the stop comes.
+    fn leave_alone(&self) {
+        let until = SystemClock.now() + REOPEN_AFTER;
+        while self.stop.get().is_none() && SystemClock.now() < until {
+            if self.wake.wait(until.since(SystemClock.now())) && self.stop.get().is_none() {
+                let device = &self.settings.device.label;
+                return tracing::debug!(%device, "devices have changed: a lost one is tried at once");
             }
         }
     }

@@ -248,6 +248,7 @@ impl Control {
                 tracing::warn!(reason = refused.message, "no daemon wants this session any more");
                 self.end(EndReason::Orphaned, &refused.message);
             }
+            Some(to_worker::Body::DevicesChanged(_)) => self.have_lost_tried(),
             Some(to_worker::Body::Heard(_)) | None => {}
         }
     }

@@ -97,6 +97,15 @@ impl Control {
         }
     }
 
+    /// Devices may have come or gone: who waits for one looks now.
+    pub(super) fn have_lost_tried(&self) {
+        for (source, wake) in self.wakes.iter().enumerate() {
+            if self.ledger.state(source) == SourceState::Degraded {
+                wake.ring();
+            }
+        }
+    }
+
     /// Ends the session when every source has been lost for too long.
     pub(super) fn look_for_loss(&mut self) {
         let count = self.settings.sources.len();
