@@ -6,8 +6,10 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 # Seconds that `make demo` records.
 DEMO_SECONDS ?= 5
+# Minutes that `make soak` records.
+SOAK_MINUTES ?= 60
 
-.PHONY: help setup build demo test lint docs deps test-vm ci faults bench deb
+.PHONY: help setup build demo test lint docs deps test-vm ci faults soak bench deb
 
 help: ## list the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +46,9 @@ ci: ## what CI runs: all of the above
 faults: build ## inject the faults that a capture host meets, and print what holds (FAULTS="E3 K1" for some)
 	@scripts/install-deps.sh test
 	@scripts/faults.sh $(FAULTS)
+
+soak: build ## record synthetic devices at 30, low-light and 5 frames a second for SOAK_MINUTES, and tell every false alarm
+	@scripts/soak.py "$${CARGO_TARGET_DIR:-target}/debug/shutterd" $(SOAK_MINUTES)
 
 bench: ## measure cost and delays (not there yet)
 	@echo "make bench: not there yet" >&2; exit 1

@@ -194,6 +194,7 @@ fn faults(table: &Table<'_>) -> Result<Vec<FaultOrder>, ConfigError> {
         ("change", Fault::Change),
         ("slow", Fault::Slow),
         ("panic", Fault::Panic),
+        ("dim", Fault::Dim),
     ];
     let count_max = u64::try_from(i64::MAX).expect("a positive number");
     let order = |(at, item): (usize, &Value)| {

@@ -122,6 +122,8 @@ pub enum Fault {
     Slow,
     /// The device's code panics.
     Panic,
+    /// A camera in the dark: it exposes four times as long, and gives a quarter of the pictures. Sound goes on.
+    Dim,
 }
 
 /// A device that a source was resolved to: everything a worker needs to open it.

@@ -62,6 +62,19 @@ fn pictures_are_numbered_timed_and_counted_by_an_independent_reader() {
 }
 
 #[test]
+fn a_camera_in_the_dark_gives_a_quarter_of_its_pictures_and_counts_no_other() {
+    let mut device = started(&faulty(MediaType::Video, Fault::Dim, 15));
+    let frames: Vec<Taken> = (0..11).map(|_| taken(&mut *device)).collect();
+    let numbers: Vec<_> = frames.iter().filter_map(comment).collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 8, 12, 16, 20, 21, 22]);
+    let counted: Vec<_> = frames.iter().filter_map(|frame| frame.sequence).collect();
+    assert_eq!(counted, (0..11).collect::<Vec<u32>>(), "nothing is missing");
+    assert_eq!(frames[6].timestamp - frames[5].timestamp, Duration::from_millis(160));
+    let mut tone = started(&faulty(MediaType::Audio, Fault::Dim, 15));
+    assert!((0..8).all(|number| taken(&mut *tone).sequence == Some(number)), "sound needs no light");
+}
+
+#[test]
 fn every_pixel_format_shows_the_same_picture() {
     let dir = tempfile::tempdir().expect("a directory for the test");
     let path = text(&dir.path().join("frame.raw"));

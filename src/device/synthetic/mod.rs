@@ -30,6 +30,8 @@ const LATE_SOUND_MAX: Duration = Duration::from_millis(500);
 
 /// Intervals that a slow device takes to hand over a frame.
 const SLOW_INTERVALS: u32 = 4;
+/// Intervals that a camera in the dark exposes a picture.
+const DIM_INTERVALS: u64 = 4;
 
 /// Opens the synthetic device of `spec`. Video is MJPEG 640x360 at 30/s and audio 48 kHz mono S16 in
 /// periods of 10 ms, where the wish says nothing else.
@@ -57,6 +59,7 @@ pub fn open(spec: &DeviceSpec, wake: &Wake) -> Result<Box<dyn Device>, DeviceErr
         late_max,
         begin: MonoTime::default(),
         number: 0,
+        unexposed: 0,
         backlog: None,
     };
     let Some(begin) = device.faults.begun() else { return Ok(Box::new(device)) };
@@ -95,6 +98,8 @@ struct Synthetic {
     begin: MonoTime,
     /// Count of the next frame.
     number: u64,
+    /// Of these, the ones that a long exposure left no time for: a driver doesn't count them.
+    unexposed: u64,
     /// What is left of full buffers, and the frame that comes after them.
     backlog: Option<Backlog>,
 }
@@ -136,6 +141,10 @@ impl Device for Synthetic {
             let fault = self.faults.at(self.number);
             match fault {
                 Some((Fault::Stall, end)) => self.go_on_with(end),
+                Some((Fault::Dim, _)) if self.is_unexposed(self.number) => {
+                    self.unexposed += 1;
+                    self.go_on_with(self.number + 1);
+                }
                 Some((Fault::Flood, _)) => break fault,
                 _ if self.wait(deadline)? => break fault,
                 _ => return Ok(None),
@@ -158,7 +167,7 @@ impl Device for Synthetic {
                 self.note_lateness();
                 dawdle(self.format().interval() * SLOW_INTERVALS);
             }
-            Some(Fault::Stall) | None => self.note_lateness(),
+            Some(Fault::Stall | Fault::Dim) | None => self.note_lateness(),
         }
         let number = self.number;
         let timestamp = self.begin + self.time_of(number);
@@ -175,7 +184,8 @@ impl Device for Synthetic {
             Source::Tone(tone) => Body::Sound(tone.play(number)),
         };
         // The count of a driver wraps at 32 bits.
-        Ok(Some(Frame { timestamp, sequence: Some(number as u32), body }))
+        let sequence = Some((number - self.unexposed) as u32);
+        Ok(Some(Frame { timestamp, sequence, body }))
     }
 
     fn close(self: Box<Self>) -> Result<(), DeviceError> {
@@ -218,6 +228,11 @@ impl Synthetic {
             DeviceError::Failed { device: self.name.clone(), doing: "waiting for a frame", source }
         })?;
         Ok(SystemClock.now() >= ready_at)
+    }
+
+    /// Whether the dark leaves no time for frame `number`.
+    fn is_unexposed(&self, number: u64) -> bool {
+        matches!(self.source, Source::Picture(_)) && !number.is_multiple_of(DIM_INTERVALS)
     }
 
     /// When more frames are due than there are buffers, those that found none are lost.

@@ -1,6 +1,7 @@
 //! Capturing one source: a thread that opens its device, takes frames until the stop, and closes it.
 //! Must never wait for the disk or the daemon.
 
+mod arrivals;
 mod listening;
 mod pace;
 mod picture;
@@ -24,8 +25,6 @@ use super::event::Event;
 use super::stop::StopOrder;
 use track::Track;
 
-/// The longest wait for a frame before the stall clock is looked at.
-const POLL: Duration = Duration::from_millis(100);
 /// How long a lost device is left alone before it is opened anew.
 const REOPEN_AFTER: Duration = Duration::from_millis(500);
 
@@ -132,7 +131,7 @@ impl Context {
     fn account_for_the_end(&self, track: &Track) {
         let (Some(stop), Some(end)) = (self.stop.get(), track.end()) else { return };
         let silence = stop.since(end);
-        if !track.is_lost() && silence <= self.stall_after.max(track.observed_interval() * 3) {
+        if !track.is_lost() && silence <= track.arrivals().patience() {
             return;
         }
         let (state, why) = self.ledger.state_and_reason(self.source);
@@ -160,7 +159,7 @@ impl Context {
             self.ledger.answered(self.source, now);
             self.ledger.corrupt(self.source, device.broken());
             let last_call = stop.map(|at| at + track.interval().mul_f64(1.5));
-            match device.next(last_call.unwrap_or(now + POLL)) {
+            match device.next(last_call.unwrap_or_else(|| track.arrivals().wait_until(now))) {
                 Ok(Some(frame)) => {
                     if self.stop.get().is_some_and(|at| frame.timestamp > at) {
                         return Taken::Stopped;
@@ -188,9 +187,7 @@ impl Context {
     }
 
     fn look_for_stall(&self, track: &Track) {
-        let Some(last) = track.last_arrival() else { return };
-        let silent = SystemClock.now().since(last);
-        if silent > self.stall_after.max(track.observed_interval() * 3) {
+        if track.arrivals().is_silent(SystemClock.now()) {
             self.degrade("the device delivers nothing");
         }
     }

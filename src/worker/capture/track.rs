@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Context;
+use super::arrivals::Arrivals;
 use super::listening::Listening;
 use super::pace::Pace;
 use super::picture::Pictures;
@@ -24,10 +25,9 @@ pub(super) struct Track {
     /// Which of the source's encodings that is.
     revision: u32,
     kind: Kind,
-    last_arrival: Option<MonoTime>,
+    arrivals: Arrivals,
     last_timestamp: Option<MonoTime>,
     last_sequence: Option<u32>,
-    observed_ns: f64,
     pace: Pace,
     listening: Listening,
     reopened: bool,
@@ -57,17 +57,15 @@ impl Track {
     pub(super) fn new(context: &Context, device: &dyn Device) -> Result<Self, DeviceError> {
         let format = device.format();
         let (kind, codec) = encoding(context, format, 0)?;
-        let observed_ns = format.interval().as_secs_f64() * 1e9;
-        let (last_arrival, last_timestamp, last_sequence) = (None, None, None);
+        let arrivals = Arrivals::new(format.interval(), context.stall_after);
         Ok(Self {
             format,
             codec,
             revision: 0,
             kind,
-            last_arrival,
-            last_timestamp,
-            last_sequence,
-            observed_ns,
+            arrivals,
+            last_timestamp: None,
+            last_sequence: None,
             pace: Pace::default(),
             listening: Listening::new(bits(format)),
             reopened: false,
@@ -107,14 +105,9 @@ impl Track {
         self.format.interval()
     }
 
-    /// Time between frames as they came of late.
-    pub(super) fn observed_interval(&self) -> Duration {
-        Duration::from_nanos(self.observed_ns as u64)
-    }
-
-    /// When the last frame came.
-    pub(super) fn last_arrival(&self) -> Option<MonoTime> {
-        self.last_arrival
+    /// When its frames came.
+    pub(super) fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
     }
 
     /// Nothing was captured yet.
@@ -137,7 +130,7 @@ impl Track {
         // A driver whose stamps run backwards must not turn the file's time around.
         let floor = self.last_timestamp.map(|last| last + Duration::from_nanos(1));
         let timestamp = floor.map_or(frame.timestamp, |floor| frame.timestamp.max(floor));
-        self.observe(now);
+        self.arrivals.came(now);
         let before = self.last_timestamp.replace(timestamp);
         let first = before.is_none();
         let recovers = context.delivers();
@@ -194,7 +187,7 @@ impl Track {
         // Who writes into a pipe promises nothing.
         let promised = context.ledger.stamps_by_driver(context.source);
         let nominal_ns = promised.then(|| self.format.interval().as_secs_f64() * 1e9);
-        let Some((is, due)) = self.pace.frame(self.observed_ns, nominal_ns, now) else { return };
+        let Some((is, due)) = self.pace.frame(self.arrivals.observed_ns(), nominal_ns, now) else { return };
         let device = &context.settings.device.label;
         tracing::warn!(%device, rate = format!("{is:.1}"), due = format!("{due:.1}"), "a source is slow");
         context.ledger.warn(format!(
@@ -239,14 +232,6 @@ impl Track {
             // A count that went back was begun anew.
             step if step == 0 || step > u32::MAX / 2 => 0,
             step => u64::from(step - 1),
-        }
-    }
-
-    fn observe(&mut self, now: MonoTime) {
-        if let Some(last) = self.last_arrival.replace(now) {
-            let interval = now.since(last).as_secs_f64() * 1e9;
-            // A stall says nothing of the rate at which the device delivers.
-            self.observed_ns += (interval.min(self.observed_ns * 3.0) - self.observed_ns) / 16.0;
         }
     }
 }
