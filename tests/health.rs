@@ -10,7 +10,7 @@ use shutterd::session::{SessionId, SourceState};
 const S: Duration = Duration::from_secs(1);
 
 fn limits() -> HealthLimits {
-    HealthLimits { durable_age: 10 * S, unlinked: 2 * S, disk_left: 600 * S, probe_age: 900 * S }
+    HealthLimits { durable_age: 10 * S, unlinked: 2 * S, low_space: 600 * S, probe_age: 900 * S }
 }
 
 fn source(state: SourceState, reason: &str, durable_age: Duration) -> SourceVitals {
@@ -92,7 +92,7 @@ fn each_thing_that_is_wrong_has_its_level_subject_and_reason() {
             Vitals { disk: Some(Ok(DiskVitals { free_bytes: 500_000_000 })), ..busy() },
             Level::Degraded,
             Subject::Disk,
-            "10 min",
+            "less than 600 s",
         ),
         (
             Vitals { probe: Some("a device hangs".to_owned()), ..busy() },

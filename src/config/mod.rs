@@ -157,8 +157,8 @@ pub struct ProcessSettings {
 pub struct HealthSettings {
     /// A source nothing of which has become durable for this long has failed.
     pub durable_age: Duration,
-    /// A disk that is full sooner than this is degraded.
-    pub disk_left: Duration,
+    /// A disk that is full sooner than this is degraded, and sessions are warned.
+    pub low_space: Duration,
     /// How often an idle host looks for devices.
     pub probe_every: Duration,
 }

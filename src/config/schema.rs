@@ -87,7 +87,7 @@ pub const KEYS: [Key; 44] = [
     number("worker.restart_delay_ms", 1_000, 10, 60_000, "milliseconds"),
     number("worker.steady_seconds", 60, 1, 3_600, "seconds"),
     number("health.durable_age_ms", 10_000, 1_000, 3_600_000, "milliseconds"),
-    number("health.disk_minutes", 30, 1, 100_000, "minutes"),
+    number("health.low_space_seconds", 1_800, 1, 6_000_000, "seconds"),
     number("health.probe_seconds", 300, 10, 86_400, "seconds"),
     text(
         "log.level",

@@ -42,7 +42,7 @@ pub fn settings(keys: &Reader) -> Result<Settings, ConfigError> {
         worker: worker(keys)?,
         health: HealthSettings {
             durable_age: keys.millis("health.durable_age_ms")?,
-            disk_left: Duration::from_secs(keys.number("health.disk_minutes")? * 60),
+            low_space: Duration::from_secs(keys.number("health.low_space_seconds")?),
             probe_every: Duration::from_secs(keys.number("health.probe_seconds")?),
         },
         log: LogSettings {

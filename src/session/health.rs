@@ -156,7 +156,7 @@ pub struct HealthLimits {
     /// A worker may be without a link for this long.
     pub unlinked: Duration,
     /// A disk that is full sooner is degraded.
-    pub disk_left: Duration,
+    pub low_space: Duration,
     /// Devices must have been found within this time.
     pub probe_age: Duration,
 }
@@ -206,6 +206,19 @@ impl Health {
     pub fn of(&self, level: Level) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(move |finding| finding.level == level)
     }
+}
+
+impl DiskVitals {
+    /// Seconds for which there is room, when so many bytes a second are written.
+    pub fn seconds_left(&self, bytes_per_second: f64) -> f64 {
+        self.free_bytes as f64 / bytes_per_second.max(1.0)
+    }
+}
+
+/// What is said of a disk that has less than this left.
+pub fn low_space(limit: Duration) -> String {
+    let (seconds, remedy) = (limit.as_secs(), "remove media, or enlarge it");
+    format!("the disk of media_dir is full in less than {seconds} s at the present rate: {remedy}")
 }
 
 /// Judges what was measured.
@@ -306,21 +319,15 @@ fn judge_host(
         find(Level::Degraded, Subject::Journal, About::Host, problem.clone());
     }
     match &vitals.disk {
-        None => {}
         Some(Err(problem)) => find(Level::Failed, Subject::Disk, About::Host, problem.clone()),
         Some(Ok(disk)) if disk.free_bytes < DISK_BYTES_MIN => {
             let message = "the disk of media_dir is full: remove media, or enlarge it".to_owned();
             find(Level::Failed, Subject::Disk, About::Host, message);
         }
-        Some(Ok(disk)) => {
-            let left = disk.free_bytes as f64 / vitals.bytes_per_second.max(1.0);
-            if left < limits.disk_left.as_secs_f64() {
-                let minutes = limits.disk_left.as_secs() / 60;
-                let message =
-                    format!("the disk of media_dir is full in less than {minutes} min at the present rate");
-                find(Level::Degraded, Subject::Disk, About::Host, message);
-            }
+        Some(Ok(disk)) if disk.seconds_left(vitals.bytes_per_second) < limits.low_space.as_secs_f64() => {
+            find(Level::Degraded, Subject::Disk, About::Host, low_space(limits.low_space));
         }
+        None | Some(Ok(_)) => {}
     }
     let failure = vitals.probe.as_deref();
     if vitals.sessions.is_empty() && vitals.probe_age > limits.probe_age {

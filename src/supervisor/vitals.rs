@@ -15,7 +15,7 @@ use crate::clock::{Clock, MonoTime};
 use crate::journal::Past;
 use crate::session::device::FoundDevice;
 use crate::session::health::{
-    CaptureStage, DiskVitals, Health, HealthLimits, SessionVitals, SourceVitals, Vitals, evaluate,
+    CaptureStage, DiskVitals, Health, HealthLimits, SessionVitals, SourceVitals, Vitals, evaluate, low_space,
 };
 use crate::session::machine::{Event, Phase};
 use crate::session::{SessionId, SourceState};
@@ -28,6 +28,8 @@ const JOURNAL_EVERY: Duration = Duration::from_secs(30);
 const FAILED_JOURNAL_EVERY: Duration = Duration::from_secs(5);
 /// A worker may be without a link for this long.
 const UNLINKED_MAX: Duration = Duration::from_secs(2);
+/// Of the room that is low, so many times is enough again.
+const ROOM_AGAIN: f64 = 1.25;
 /// Searches for devices that may fail in a row on an idle host.
 const PROBES_MISSED_MAX: u32 = 3;
 
@@ -42,6 +44,8 @@ pub(super) struct HostVitals {
     journal_at: Looked,
     probe_at: Looked,
     pub(super) catalog: Catalog,
+    /// It was told that the disk is low.
+    low_space: bool,
     /// When devices were last found.
     found_at: MonoTime,
 }
@@ -74,6 +78,7 @@ impl HostVitals {
             journal_at: at,
             probe_at: at,
             catalog: Catalog::default(),
+            low_space: false,
             found_at: now,
         }
     }
@@ -154,6 +159,7 @@ impl Actor {
             Look::Disk(disk) => {
                 self.host.disk_at = Looked::At(now);
                 self.host.disk = Some(disk);
+                self.look_for_low_space();
             }
             Look::Journal(problem) => {
                 self.host.journal_at = Looked::At(now);
@@ -165,6 +171,25 @@ impl Actor {
                     self.renew_catalog(found);
                 }
             }
+        }
+    }
+
+    /// Warns the log, once, and each session, once, while little room is left.
+    fn look_for_low_space(&mut self) {
+        let Some(Ok(free_bytes)) = self.host.disk else { return };
+        let limit = self.settings.health.low_space;
+        let left = DiskVitals { free_bytes }.seconds_left(self.bytes_per_second());
+        if left >= limit.as_secs_f64() {
+            // The rate of a session changes: not each of its changes is worth a line.
+            self.host.low_space &= left < limit.as_secs_f64() * ROOM_AGAIN;
+            return;
+        }
+        let warning = low_space(limit);
+        if !std::mem::replace(&mut self.host.low_space, true) {
+            tracing::warn!(free_bytes, seconds_left = left.round(), warning, "the disk is low");
+        }
+        for live in self.live.values_mut().filter(|live| live.machine.phase() == Phase::Working) {
+            live.account.warn(warning.clone());
         }
     }
 
@@ -221,7 +246,7 @@ impl Actor {
         let limits = HealthLimits {
             durable_age: settings.durable_age,
             unlinked: UNLINKED_MAX,
-            disk_left: settings.disk_left,
+            low_space: settings.low_space,
             probe_age: settings.probe_every * PROBES_MISSED_MAX,
         };
         evaluate(&self.vitals(self.clock.now()), &limits)

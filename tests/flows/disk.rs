@@ -1,11 +1,11 @@
 //! Disks that fill up, go away or can't be written.
 
-use shutterd::api::proto::StopSessionResponse;
+use shutterd::api::proto::{GetAgentRequest, StopSessionResponse};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::agent::{Agent, eventually, refusal, session};
 use crate::media::check;
-use crate::site::{Site, faulty_camera, microphone};
+use crate::site::{Site, camera, faulty_camera, microphone};
 
 use std::sync::Arc;
 
@@ -27,6 +27,31 @@ async fn a_disk_that_fills_up_ends_the_session_and_what_is_on_it_plays() {
     assert!(receipt.sources.iter().all(|source| source.written > 0), "{receipt:?}");
     assert!(!receipt.warnings.is_empty(), "an operator is told");
     check(&site, &receipt);
+}
+
+#[tokio::test]
+async fn a_disk_that_is_low_at_the_measured_rate_is_told_to_each_session_and_the_log_once() {
+    // No disk has room for so many seconds.
+    let site = Site::new("health.low_space_seconds = 6000000", &[camera("cam"), camera("cam2")]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("s", &["cam"])).await.expect("it starts");
+    let low = || site.log().matches("the disk is low").count();
+    eventually("the disk is looked at", || low() > 0).await;
+    let told = agent.calls().get_agent(GetAgentRequest {}).await.expect("it answers").into_inner();
+    let findings = told.health.expect("its health").findings;
+    assert!(
+        findings.iter().any(|it| it.subject == "disk" && it.message.contains("6000000 s")),
+        "{findings:?}"
+    );
+    agent.start(session("later", &["cam2"])).await.expect("it starts");
+    // The disk is looked at every five seconds.
+    agent.recorded("later", 330, 0).await;
+    for id in ["s", "later"] {
+        let receipt = agent.stop(id).await.expect("it stops").receipt.expect("its receipt");
+        let warnings = receipt.warnings.iter().filter(|it| it.contains("is full in less than 6000000 s"));
+        assert_eq!(warnings.count(), 1, "{:?}", receipt.warnings);
+    }
+    assert_eq!(low(), 1, "one line, though it was looked at again");
 }
 
 #[tokio::test]
