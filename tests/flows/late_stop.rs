@@ -267,6 +267,8 @@ fn check_when_it_cannot_be_finished(sync_interval: Duration, failing: &str) {
             let path = Path::new(&file.path);
             kept += probed(path, track).0;
             let bytes = std::fs::read(path).expect("the file");
+            let rot = shutterd::matroska::damage(std::io::Cursor::new(&bytes)).expect("whole");
+            assert!(rot.places.is_empty(), "{rot:?}");
             assert_eq!(blake3::hash(&bytes).to_hex().as_str(), file.blake3);
         }
         if rate < 100.0 {
