@@ -7,13 +7,14 @@ mod lock;
 mod notify;
 mod signals;
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -53,13 +54,25 @@ const CALLS_TIMEOUT: Duration = Duration::from_secs(2);
 /// It can't start: another one runs, a directory can't be used, a port is taken.
 pub fn serve(settings: Settings) -> anyhow::Result<()> {
     start_log(&settings)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("agent")
-        .enable_all()
-        .build()
-        .context("cannot start the agent's threads")?;
+    let runtime = start_threads()?;
     runtime.block_on(run(settings))
+}
+
+/// Tokio panics where the system refuses a thread, and waits for ever for those that it has got by then: such a
+/// panic ends the process.
+fn start_threads() -> anyhow::Result<Runtime> {
+    let told = Arc::new(std::panic::take_hook());
+    std::panic::set_hook(Box::new({
+        let told = Arc::clone(&told);
+        #[expect(clippy::disallowed_methods, reason = "nothing is open yet, and a drop would hang")]
+        move |panic| {
+            told(panic);
+            std::process::exit(1)
+        }
+    }));
+    let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("agent").enable_all().build();
+    std::panic::set_hook(Box::new(move |panic| told(panic)));
+    runtime.context("cannot start the agent's threads")
 }
 
 fn start_log(settings: &Settings) -> Result<(), telemetry::TelemetryError> {
@@ -226,11 +239,12 @@ async fn check_probe(handle: &Handle) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes a directory that outlives a power cut, with those above it, unless it is there.
 fn make_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(dir)
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    let made = DirBuilder::new().recursive(true).mode(mode).create(dir);
+    let parents = || missing.iter().filter_map(|dir| dir.parent());
+    made.and_then(|()| parents().try_for_each(|parent| File::open(parent)?.sync_all()))
         .with_context(|| format!("{} can't be made: check its parent's permissions", dir.display()))?;
     let probe = dir.join(".writable");
     std::fs::write(&probe, []).and_then(|()| std::fs::remove_file(&probe)).with_context(|| {
