@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use crate::link::{LAST_ACCOUNT_NAME, LastAccount};
+use crate::link::{LAST_ACCOUNT_DRAFT_NAME, LAST_ACCOUNT_NAME, LastAccount};
 use crate::session::{Receipt, RemovalState, SessionId};
 
 pub use removal::RemovalError;
@@ -68,8 +68,9 @@ impl Library {
             fchown(&file, None, self.group)?;
         }
         file.set_permissions(Permissions::from_mode(self.file_mode))?;
-        serde_json::to_writer_pretty(&mut file, receipt)?;
-        file.write_all(b"\n")?;
+        let mut json = serde_json::to_vec_pretty(receipt)?;
+        json.push(b'\n');
+        file.write_all(&json)?;
         file.sync_all()?;
         renameat(&dir, RECEIPT_DRAFT_NAME, &dir, RECEIPT_NAME)?;
         Ok(fsync(&dir)?)
@@ -98,10 +99,13 @@ impl Library {
     /// # Errors
     /// The disk won't let it go.
     pub fn forget_last_account(&self, session: &SessionId) -> io::Result<()> {
-        match self.open_dir(session) {
-            Err(Errno::NOENT) => Ok(()),
-            dir => Ok(unlink(&dir?, LAST_ACCOUNT_NAME)?),
-        }
+        let dir = match self.open_dir(session) {
+            Err(Errno::NOENT) => return Ok(()),
+            dir => dir?,
+        };
+        // A worker that was ended while it wrote has left a draft.
+        unlink(&dir, LAST_ACCOUNT_DRAFT_NAME)?;
+        Ok(unlink(&dir, LAST_ACCOUNT_NAME)?)
     }
 
     /// What a worker left for a daemon that wasn't there to hear it; what can't be read isn't there.
