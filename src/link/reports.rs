@@ -84,6 +84,13 @@ pub struct RepairedFile {
     pub tracks: Vec<RepairedTrack>,
 }
 
+impl RepairedFile {
+    /// Whether it holds no packet of any source.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty() && self.units.iter().all(|(_, units)| *units == 0)
+    }
+}
+
 /// A track of a repaired file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

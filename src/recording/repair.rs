@@ -21,6 +21,8 @@ use crate::session::device::MediaType;
 
 /// Name of the tag that a repaired file gets.
 const REPAIRED: &str = "REPAIRED";
+/// Bytes that are written anew at once.
+const REWRITE_BYTES: usize = 1 << 20;
 
 /// A file can't be repaired; it is left as it is.
 #[derive(Debug, Error)]
@@ -55,6 +57,12 @@ pub enum RepairError {
     },
 }
 
+impl RepairError {
+    fn is_of_the_disk(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Media { source: matroska::Error::Read { .. }, .. })
+    }
+}
+
 /// Repairs every segment of the session that has `dir`, in the order of their numbers; of those below `before` only, since the
 /// session goes on with that one. A file without any media is removed; one of `known`, which was finished, is
 /// only counted.
@@ -82,8 +90,9 @@ pub fn repair_dir(
     let (mut repaired, mut failed) = (Vec::new(), Vec::new());
     for path in paths {
         match repair_file(&path, known) {
-            Ok(file) => repaired.push(file),
-            Err(RepairError::Media { source: matroska::Error::HeaderIncomplete { .. }, .. }) => {
+            Ok(file) if !file.is_empty() => repaired.push(file),
+            // Players find no media in it, and complain.
+            Ok(_) | Err(RepairError::Media { source: matroska::Error::HeaderIncomplete { .. }, .. }) => {
                 std::fs::remove_file(&path).map_err(io)?;
             }
             Err(error) => failed.push(error),
@@ -110,7 +119,32 @@ pub fn recordings(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Repairs a file. After an error of the disk nobody knows which of its bytes the disk has: each is written anew,
+/// as it is read, and the repair begins again.
 pub(super) fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairError> {
+    let repaired = repair_once(path, known);
+    if !repaired.as_ref().is_err_and(RepairError::is_of_the_disk) {
+        return repaired;
+    }
+    tracing::warn!(path = %path.display(), "a repair met an error of the disk, and begins again");
+    write_anew(path).map_err(|source| RepairError::Io { path: path.to_owned(), source })?;
+    repair_once(path, known)
+}
+
+fn write_anew(path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let (mut bytes, mut at) = (vec![0; REWRITE_BYTES], 0);
+    loop {
+        let count = file.read_at(&mut bytes, at)?;
+        if count == 0 {
+            return Ok(());
+        }
+        file.write_all_at(&bytes[..count], at)?;
+        at += count as u64;
+    }
+}
+
+fn repair_once(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairError> {
     let io = |source| RepairError::Io { path: path.to_owned(), source };
     let media = |source| RepairError::Media { path: path.to_owned(), source };
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;

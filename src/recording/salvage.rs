@@ -143,7 +143,7 @@ impl Torn {
             opened.and_then(write).map_err(io)?;
         }
         match repair_file(path, &[]) {
-            Ok(repaired) if repaired.units.iter().any(|(_, units)| *units > 0) => Ok(Some(repaired)),
+            Ok(repaired) if !repaired.is_empty() => Ok(Some(repaired)),
             Ok(_) | Err(RepairError::Media { source: matroska::Error::HeaderIncomplete { .. }, .. }) => {
                 std::fs::remove_file(path).map(|()| None).map_err(io)
             }

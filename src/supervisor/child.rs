@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines, Take};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::Instant;
 
 use super::refusal::{Refusal, RefusalKind};
 use super::search::{Found, Search};
@@ -18,6 +19,9 @@ use crate::telemetry;
 
 /// Finished files that a repair is told of; an argument is at most 128 KiB long (`execve(2)`).
 const KNOWN_FILES_MAX: usize = 300;
+/// Between a repair that failed and the next: a short want of processes or descriptors is over by then.
+const REPAIR_PAUSES: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_millis(2000)];
 /// The longest report that is read.
 const REPORT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -98,7 +102,7 @@ async fn listen(lines: &mut Lines<BufReader<Take<ChildStdout>>>, search: &mut Se
 }
 
 /// Repairs what a dead worker of `session` left in `dir`; the `known` files were finished, and a new worker writes
-/// those from number `before` on.
+/// those from number `before` on. What keeps a repair from its work may pass: it is tried again within `timeout`.
 pub(super) async fn repair(
     program: &Program,
     session: &SessionId,
@@ -107,14 +111,25 @@ pub(super) async fn repair(
     before: Option<u32>,
     timeout: Duration,
 ) -> Result<RepairReport, Refusal> {
-    let mut command = program.command_for(session, "repair");
+    let deadline = Instant::now() + timeout;
     let known = serde_json::to_string(&known[..known.len().min(KNOWN_FILES_MAX)]).unwrap_or_default();
-    command.arg("--json").arg("--known").arg(known);
-    if let Some(before) = before {
-        command.arg("--before").arg(before.to_string());
+    let mut pauses = REPAIR_PAUSES.iter();
+    loop {
+        let mut command = program.command_for(session, "repair");
+        command.arg("--json").arg("--known").arg(&known);
+        if let Some(before) = before {
+            command.arg("--before").arg(before.to_string());
+        }
+        command.arg(dir);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let report = run(command, "repair", left).await;
+        let Some(pause) = pauses.next().filter(|pause| Instant::now() + **pause < deadline) else {
+            return report;
+        };
+        let Err(refusal) = report else { return report };
+        tracing::warn!(%session, error = refusal.message, "a repair failed, and is tried again");
+        tokio::time::sleep(*pause).await;
     }
-    command.arg(dir);
-    run(command, "repair", timeout).await
 }
 
 async fn run<T: DeserializeOwned>(command: Command, what: &str, timeout: Duration) -> Result<T, Refusal> {

@@ -1,9 +1,12 @@
 //! Agents that end and crash: the next one knows every session, takes up what runs and repairs the
 //! rest.
 
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
 use rustix::process::Signal;
 use shutterd::api::proto::{
-    GetSessionResponse, ListSessionsRequest, StartSessionRequest, StopSessionRequest,
+    GetSessionResponse, ListSessionsRequest, Receipt, StartSessionRequest, StopSessionRequest,
 };
 
 use crate::agent::{Agent, drain, eventually, launch, patient, send, session, worker_state};
@@ -141,6 +144,75 @@ async fn a_crash_of_agent_and_worker_is_repaired_by_the_next_agent() {
     assert!(finished.session.expect("its session").duration.is_some_and(|seconds| seconds > 1.0));
     check(&site, &receipt);
     agent.start(session("next", &["cam", "mic"])).await.expect("the devices are free");
+}
+
+/// An agent that finds a dead one's session, with `repair` in place of its repairs: the lines of a shell script
+/// that ends with the program and its arguments. The receipt is that of the session.
+async fn repaired_by(site: &Arc<Site>, repair: &str) -> Receipt {
+    let agent = Agent::serve(site).await;
+    agent.start(session("s", &["cam"])).await.expect("it starts");
+    agent.recorded("s", 20, 0).await;
+    let worker = site.worker("s");
+    agent.crash().await;
+    send(worker, Signal::KILL);
+    let (script, program) = (site.dir().join("script"), env!("CARGO_BIN_EXE_shutterd"));
+    let text =
+        format!("#!/bin/sh\ncase $1 in repair) {repair} {program} \"$@\" ;; esac\nexec {program} \"$@\"\n");
+    std::fs::write(&script, text).expect("a script");
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).expect("it can be run");
+    let config = site.dir().join("flow.toml");
+    let text = std::fs::read_to_string(&config).expect("the config");
+    std::fs::write(&config, format!("worker.path = \"{}\"\n{text}", script.display()))
+        .expect("it is changed");
+    let agent = Agent::serve(site).await;
+    let receipt = agent.finished("s").await.receipt.expect("its receipt");
+    assert!(receipt.sources[0].written >= 20, "{receipt:?}\n{}", site.log());
+    check(site, &receipt);
+    receipt
+}
+
+/// What keeps a repair from its work for a moment must not have the receipt say that nothing is there.
+#[tokio::test]
+async fn a_repair_that_fails_is_tried_again() {
+    let site = Site::new("", &[camera("cam")]);
+    let tried = site.dir().join("tried");
+    repaired_by(&site, &format!("mkdir {} && exit 1; exec", tried.display())).await;
+    assert!(tried.exists(), "the first repair failed");
+}
+
+#[tokio::test]
+async fn a_repair_whose_sync_fails_writes_everything_anew() {
+    let site = Site::new("", &[camera("cam")]);
+    let trace = site.dir().join("trace");
+    let calls = "trace=fdatasync,pwrite64 -e inject=fdatasync:error=EIO:when=1";
+    let receipt = repaired_by(&site, &format!("exec strace -f -qq -o {} -e {calls}", trace.display())).await;
+    let told = std::fs::read_to_string(&trace).expect("what the repair did");
+    let after = told.split_once("(INJECTED)").expect("its first sync failed").1;
+    let bytes: u64 = after
+        .lines()
+        .take_while(|line| !line.contains("fdatasync"))
+        .filter_map(|line| line.rsplit_once("= ")?.1.parse::<u64>().ok())
+        .sum();
+    assert_eq!(bytes, receipt.files[0].bytes, "before the next sync: {told}");
+}
+
+#[tokio::test]
+async fn a_file_in_which_a_dead_worker_left_no_packet_is_none() {
+    let site = Site::new("", &[camera("cam")]);
+    let agent = Agent::serve(&site).await;
+    agent.start(session("s", &["cam"])).await.expect("it starts");
+    let worker = site.worker("s");
+    agent.crash().await;
+    send(worker, Signal::KILL);
+    eventually("the worker is dead", || site.workers().is_empty()).await;
+    let path = site.session_dir("s").join("s-0001.mkv");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("it has begun");
+    file.set_len(shutterd::matroska::HEADER_ALIGN_BYTES).expect("it can be cut behind its header");
+    let agent = Agent::serve(&site).await;
+    let receipt = agent.finished("s").await.receipt.expect("its receipt");
+    assert_eq!((receipt.files.len(), receipt.sources[0].written), (0, 0), "{receipt:?}");
+    assert!(!path.exists(), "no player could play it");
+    check(&site, &receipt);
 }
 
 #[tokio::test]
