@@ -56,7 +56,7 @@ impl Scene {
             source,
             source_id: id(source),
             name: "é".repeat(SOURCE_TEXT_CHARS_MAX),
-            codec: Codec::Mjpeg { width: 32, height: 24, frame_ns: None },
+            codec: Some(Codec::Mjpeg { width: 32, height: 24, frame_ns: None }),
         };
         let tracks = (0..SOURCES_MAX).map(track).collect();
         Recorder::begin(self.settings.clone(), tracks, Arc::clone(&self.ledger), self.origin)

@@ -43,7 +43,7 @@ pub struct RecorderSettings {
     pub first_segment: u32,
 }
 
-/// One source's track.
+/// One source and its track.
 #[derive(Clone, Debug)]
 pub struct TrackSettings {
     /// Which source, counted from 0 in the session's order.
@@ -52,8 +52,8 @@ pub struct TrackSettings {
     pub source_id: String,
     /// What a person calls it.
     pub name: String,
-    /// How its packets are encoded.
-    pub codec: Codec,
+    /// How its packets are encoded; `None` while nothing has come of it: then it has no track.
+    pub codec: Option<Codec>,
 }
 
 /// Makes the session's directory, or finds it there: empty, or with the files of an earlier worker. A
@@ -113,7 +113,7 @@ pub(super) fn create(
         writing_app: concat!("shutterd ", env!("CARGO_PKG_VERSION")).to_owned(),
         wall_start: matroska::WallTime::from_unix_ns(i64::try_from(wall.nanos()).unwrap_or(i64::MAX)),
         segment_uuid: random(),
-        tracks: tracks.iter().map(mkv_track).collect(),
+        tracks: tracks.iter().filter_map(mkv_track).collect(),
         tags: vec![
             segment_tag("SESSION_ID", settings.session.clone()),
             segment_tag("SESSION_NAME", settings.name.clone()),
@@ -123,14 +123,14 @@ pub(super) fn create(
     Segment::create(path, &header, settings, ledger, bytes_before)
 }
 
-fn mkv_track(track: &TrackSettings) -> Track {
-    Track {
+fn mkv_track(track: &TrackSettings) -> Option<Track> {
+    Some(Track {
         number: track_number(track.source),
         uid: NonZeroU64::new(u64::from_le_bytes(random())).unwrap_or(NonZeroU64::MIN),
         name: track.name.clone(),
         source_id: track.source_id.clone(),
-        codec: track.codec.clone(),
-    }
+        codec: track.codec.clone()?,
+    })
 }
 
 /// The source whose packets a track holds.

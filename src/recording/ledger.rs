@@ -27,6 +27,8 @@ struct Entry {
     end: Option<MonoTime>,
     /// When its device has last answered, with a frame or without.
     answered_at: Option<MonoTime>,
+    /// How its packets are encoded at first, once its device is open.
+    first_codec: Option<Codec>,
     /// How its packets are encoded since its format changed, for each time that it did.
     codecs: Vec<Codec>,
     /// The account is closed: a device that hung and comes back changes nothing any more.
@@ -64,6 +66,7 @@ impl Ledger {
                 first: None,
                 end: None,
                 answered_at: None,
+                first_codec: None,
                 codecs: Vec::new(),
                 settled: false,
             })
@@ -88,6 +91,16 @@ impl Ledger {
         let codecs = &mut self.entry(source).codecs;
         codecs.push(codec);
         u32::try_from(codecs.len()).expect("formats change far less often than that")
+    }
+
+    /// The packets of a source are encoded so at first.
+    pub fn begins_as(&self, source: usize, codec: Codec) {
+        self.entry(source).first_codec = Some(codec);
+    }
+
+    /// How the packets of a source are encoded at first; `None` while its device was never open.
+    pub fn first_codec(&self, source: usize) -> Option<Codec> {
+        self.entry(source).first_codec.clone()
     }
 
     /// How the packets of a source are encoded in a revision after the first.

@@ -21,6 +21,8 @@ pub(super) enum Event {
     Opened(usize, Codec, Duration),
     /// A device can't be opened.
     OpenFailed(usize, DeviceError),
+    /// The device of a source whose session goes on is gone; it is looked for.
+    Missing(usize),
     /// A source has delivered its first frame.
     FirstFrame(usize, MonoTime),
     /// A source is degraded, or delivers again.

@@ -15,6 +15,8 @@ struct Source {
     codec: Option<Codec>,
     interval: Duration,
     first: Option<MonoTime>,
+    /// It isn't waited for: its device is gone.
+    missing: bool,
     closed: bool,
 }
 
@@ -30,10 +32,25 @@ impl Sources {
         self.0.iter().all(|source| source.codec.is_some())
     }
 
-    /// A source has delivered its first frame; true when it was the last.
+    /// A source has delivered its first frame; true when no other is waited for.
     pub(super) fn first_frame(&mut self, source: usize, timestamp: MonoTime) -> bool {
         self.0[source].first = Some(timestamp);
-        self.0.iter().all(|source| source.first.is_some())
+        self.all_deliver()
+    }
+
+    /// A source isn't waited for any more; true when none is, and one delivers.
+    pub(super) fn missing(&mut self, source: usize) -> bool {
+        self.0[source].missing = true;
+        self.all_deliver()
+    }
+
+    fn all_deliver(&self) -> bool {
+        self.0.iter().all(|source| source.missing || source.first.is_some()) && self.any_delivers()
+    }
+
+    /// Whether a source has delivered its first frame.
+    pub(super) fn any_delivers(&self) -> bool {
+        self.0.iter().any(|source| source.first.is_some())
     }
 
     /// A device is closed.
@@ -61,24 +78,19 @@ impl Sources {
         self.0.iter().filter_map(|source| source.first).min()
     }
 
-    /// A source that has delivered nothing yet.
-    pub(super) fn first_silent(&self) -> Option<usize> {
-        self.0.iter().position(|source| source.first.is_none())
+    /// The sources that have delivered nothing yet.
+    pub(super) fn silent(&self) -> Vec<usize> {
+        (0..self.0.len()).filter(|source| self.0[*source].first.is_none()).collect()
     }
 
-    /// A track for each source that has delivered: players complain about one without any packet.
+    /// The sources, with a track for each that has delivered.
     pub(super) fn tracks(&self, settings: &[SourceSettings]) -> Vec<TrackSettings> {
-        let opened = self.0.iter().zip(settings).enumerate();
-        opened
-            .filter_map(|(source, (state, settings))| {
-                let (source_id, name) = (settings.id.clone(), settings.name.clone());
-                state.first.and(state.codec.clone()).map(|codec| TrackSettings {
-                    source,
-                    source_id,
-                    name,
-                    codec,
-                })
-            })
-            .collect()
+        let track = |(source, (state, settings)): (usize, (&Source, &SourceSettings))| TrackSettings {
+            source,
+            source_id: settings.id.clone(),
+            name: settings.name.clone(),
+            codec: state.first.and(state.codec.clone()),
+        };
+        self.0.iter().zip(settings).enumerate().map(track).collect()
     }
 }

@@ -78,6 +78,59 @@ async fn a_killed_worker_is_replaced_and_its_session_goes_on_in_a_new_file() {
 }
 
 #[tokio::test]
+async fn a_new_worker_goes_on_without_a_source_that_is_gone_and_takes_it_up_when_it_is_back() {
+    let sound = tempfile::NamedTempFile::new().expect("a file");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut wav = hound::WavWriter::create(sound.path(), spec).expect("a WAV file");
+    (0..8000 * 120).for_each(|at: i32| wav.write_sample((at % 100) as i16).expect("it is written"));
+    wav.finalize().expect("it is whole");
+    let path = sound.path().display();
+    let device =
+        format!("[[devices]]\nid = \"mic\"\nkind = \"replay\"\nmedia = \"audio\"\npath = \"{path}\"\n");
+    let site = Site::new("", &[camera("cam"), device]);
+    let agent = Agent::serve(&site).await;
+    for comes_back in [true, false] {
+        let id = if comes_back { "back" } else { "gone" };
+        agent.start(session(id, &["cam", "mic"])).await.expect("it starts");
+        agent.recorded(id, 30, 8000).await;
+        let away = sound.path().with_extension("away");
+        std::fs::rename(sound.path(), &away).expect("it can be moved");
+        let before = site.worker(id);
+        send(before, Signal::KILL);
+        let event = agent
+            .until(id, |event| {
+                let sources = event.progress.as_ref().map_or(&[][..], |progress| &progress.sources);
+                let states: Vec<&str> = sources.iter().map(|source| source.state.as_str()).collect();
+                states == ["working", "degraded"]
+            })
+            .await;
+        let seen = event.progress.expect("its progress").sources;
+        agent.recorded(id, seen[0].written + 30, 0).await;
+        if comes_back {
+            std::fs::rename(&away, sound.path()).expect("it can be moved");
+            agent.recorded(id, seen[0].written + 60, seen[1].written + 8000).await;
+        }
+        let receipt = agent.stop(id).await.expect("it stops").receipt.expect("its receipt");
+        assert_eq!((receipt.end_reason.as_str(), receipt.forced), ("stop_requested", false), "{receipt:?}");
+        if !comes_back {
+            std::fs::rename(&away, sound.path()).expect("it can be moved");
+        }
+        assert!(receipt.sources[1].written >= if comes_back { 16_000 } else { 8000 }, "{receipt:?}");
+        assert!(!receipt.sources[1].gaps.is_empty(), "what is missing is told: {receipt:?}");
+        assert!(
+            receipt.warnings.iter().any(|it| it.contains("was not there when a new worker")),
+            "{receipt:?}"
+        );
+        check(&site, &receipt);
+    }
+}
+
+#[tokio::test]
 async fn a_worker_that_hangs_is_ended_and_replaced() {
     let settings = "limits.worker_silent_ms = 3000\nlimits.term_timeout_ms = 300";
     let site = Site::new(settings, &[camera("cam"), microphone("mic")]);

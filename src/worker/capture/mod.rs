@@ -33,6 +33,8 @@ const REOPEN_AFTER: Duration = Duration::from_millis(500);
 pub(super) struct Context {
     pub(super) source: usize,
     pub(super) settings: SourceSettings,
+    /// An earlier worker has captured it: its device may be gone meanwhile, and come back.
+    pub(super) resumed: bool,
     pub(super) jpeg_quality: u8,
     pub(super) sound: Sound,
     pub(super) stall_after: Duration,
@@ -42,6 +44,9 @@ pub(super) struct Context {
     pub(super) wake: Wake,
     pub(super) events: SyncSender<Event>,
 }
+
+/// An open device and its track.
+type Opened = (Track, Box<dyn Device>);
 
 /// How the taking of frames ended.
 enum Taken {
@@ -72,11 +77,16 @@ pub(super) fn start(context: Context) -> std::io::Result<()> {
 impl Context {
     fn run(&self) -> Closing {
         let mut closing = Closing::Done;
-        let opened = self.open().and_then(|device| Ok((Track::new(self, device.as_ref())?, device)));
-        let (mut track, mut device) = match opened {
-            Ok(opened) => opened,
+        let began = SystemClock.now();
+        let (mut track, mut device) = match self.first_open() {
+            Ok(Some(opened)) => opened,
+            Ok(None) => {
+                self.account_for_absence(began);
+                return closing;
+            }
             Err(error) => return self.refuse(error, closing),
         };
+        self.ledger.begins_as(self.source, track.codec().clone());
         self.ledger.opened(self.source, device.format().to_string(), device.timestamp_source());
         self.tell(Event::Opened(self.source, track.codec().clone(), track.interval()));
         loop {
@@ -87,7 +97,7 @@ impl Context {
             }
             let taken = match device.start() {
                 Ok(()) => self.take(device.as_mut(), &mut track),
-                Err(error) if track.is_empty() => {
+                Err(error) if track.is_empty() && !self.resumed => {
                     closing = closing.and(close(device));
                     return self.refuse(error, closing);
                 }
@@ -102,19 +112,28 @@ impl Context {
                 }
                 Taken::Lost(error) => error,
             };
-            if track.is_empty() {
+            if track.is_empty() && !self.resumed {
                 return self.refuse(error, closing);
             }
-            track.lost();
+            if track.is_empty() {
+                self.miss(&error);
+            } else {
+                track.lost();
+            }
             self.degrade(&chain(&error));
             match self.reopen(&mut track) {
                 Some(reopened) => {
-                    track.reopened();
+                    if !track.is_empty() {
+                        track.reopened();
+                    }
                     device = reopened;
                     self.ledger.opened(self.source, device.format().to_string(), device.timestamp_source());
                 }
                 None => break,
             }
+        }
+        if track.is_empty() {
+            self.account_for_absence(began);
         }
         self.account_for_the_end(&track);
         track.flush(self);
@@ -125,6 +144,44 @@ impl Context {
     fn refuse(&self, error: DeviceError, closing: Closing) -> Closing {
         self.tell(Event::OpenFailed(self.source, error));
         closing
+    }
+
+    /// Opens the device and makes its track. Where an earlier worker has captured it, this is tried until the
+    /// stop, which gives `None`.
+    fn first_open(&self) -> Result<Option<Opened>, DeviceError> {
+        loop {
+            let opened = self.open().and_then(|device| Ok((Track::new(self, device.as_ref())?, device)));
+            let error = match opened {
+                Ok(opened) => return Ok(Some(opened)),
+                Err(error) if !self.resumed => return Err(error),
+                Err(error) => error,
+            };
+            self.miss(&error);
+            if !self.wait_to_reopen() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The device of a source that an earlier worker has captured is gone.
+    fn miss(&self, error: &DeviceError) {
+        let reason = chain(error);
+        let is_news = self.ledger.state(self.source) != SourceState::Degraded;
+        self.ledger.turn(self.source, SourceState::Degraded, &reason);
+        if is_news {
+            let device = &self.settings.device.label;
+            tracing::warn!(%device, reason, "the session goes on without this source until it is back");
+            self.ledger.warn(format!("{device} was not there when a new worker went on: {reason}"));
+        }
+        self.tell(Event::Missing(self.source));
+    }
+
+    /// A source that a new worker has never heard has a gap from its beginning to the stop.
+    fn account_for_absence(&self, began: MonoTime) {
+        self.ledger.turn(self.source, SourceState::Released, "");
+        if let Some(stop) = self.stop.get() {
+            self.gap(began, stop, 0, GapReason::Lost);
+        }
     }
 
     /// A source that delivered nothing at the end has a gap there, which no later frame tells of.
@@ -195,8 +252,7 @@ impl Context {
     /// Opens the lost device anew until it is back, or the stop comes.
     fn reopen(&self, track: &mut Track) -> Option<Box<dyn Device>> {
         loop {
-            self.leave_alone();
-            if self.stop.get().is_some() {
+            if !self.wait_to_reopen() {
                 return None;
             }
             match self.open() {
@@ -219,15 +275,17 @@ impl Context {
         }
     }
 
-    /// Leaves the lost device alone for a while, unless it may have come back or the stop comes.
-    fn leave_alone(&self) {
+    /// Leaves the lost device alone for a while, unless it may have come back; false when the stop has come.
+    fn wait_to_reopen(&self) -> bool {
         let until = SystemClock.now() + REOPEN_AFTER;
         while self.stop.get().is_none() && SystemClock.now() < until {
             if self.wake.wait(until.since(SystemClock.now())) && self.stop.get().is_none() {
                 let device = &self.settings.device.label;
-                return tracing::debug!(%device, "devices have changed: a lost one is tried at once");
+                tracing::debug!(%device, "devices have changed: a lost one is tried at once");
+                return true;
             }
         }
+        self.stop.get().is_none()
     }
 
     /// The source delivers nothing, and should.

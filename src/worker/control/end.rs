@@ -5,7 +5,7 @@ use crate::clock::{Clock, MonoTime, SystemClock};
 use crate::device::Wake;
 use crate::link::message::{Ending, Finished, Released, StartFailed, Working, from_worker::Body};
 use crate::link::{LAST_ACCOUNT_DRAFT_NAME, LAST_ACCOUNT_NAME, LastAccount};
-use crate::session::{Account, EndReason};
+use crate::session::{Account, EndReason, SourceState};
 use crate::telemetry::chain;
 use crate::worker::connection::boot_id;
 use crate::worker::report::account_json;
@@ -147,7 +147,16 @@ impl Control {
     }
 
     pub(super) fn start_timed_out(&mut self) {
-        let source = self.sources.first_silent();
+        let silent = self.sources.silent();
+        if self.settings.resumed && self.sources.any_delivers() {
+            // They are heard once they deliver.
+            for source in silent {
+                self.ledger.turn(source, SourceState::Degraded, "it has delivered nothing since the restart");
+                self.on_missing(source);
+            }
+            return;
+        }
+        let source = silent.first().copied();
         let label =
             source.map_or("a source", |source| &self.settings.sources[source].device.label).to_owned();
         let seconds = self.settings.start_timeout.as_secs_f64();

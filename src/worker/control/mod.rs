@@ -184,6 +184,7 @@ impl Control {
             capture::start(capture::Context {
                 source,
                 settings: settings.clone(),
+                resumed: self.settings.resumed,
                 jpeg_quality: self.settings.jpeg_quality,
                 sound: self.settings.sound,
                 stall_after: self.settings.stall_after,
@@ -212,6 +213,7 @@ impl Control {
                 }
             }
             Event::OpenFailed(source, error) => self.on_open_failed(source, &error),
+            Event::Missing(source) => self.on_missing(source),
             Event::FirstFrame(source, timestamp) => {
                 if self.sources.first_frame(source, timestamp) && self.stage == Stage::Starting {
                     self.start_recording();
@@ -270,6 +272,13 @@ impl Control {
         }
     }
 
+    /// A session that goes on does so without a source whose device is gone, as it would have in mid-session.
+    fn on_missing(&mut self, source: usize) {
+        if self.sources.missing(source) && self.stage == Stage::Starting {
+            self.start_recording();
+        }
+    }
+
     fn on_closed(&mut self, source: usize) {
         self.sources.closed(source);
         if !self.sources.all_closed() {
@@ -302,7 +311,7 @@ impl Control {
         self.finish();
     }
 
-    /// Every source has delivered: the file begins with the earliest of them.
+    /// Every source that is waited for has delivered: the file begins with the earliest of them.
     fn start_recording(&mut self) {
         match self.record_from(self.sources.origin()) {
             Ok(()) => {
