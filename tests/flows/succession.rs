@@ -16,6 +16,7 @@ async fn replaced(agent: &Agent, id: &str, before: u32) -> u32 {
         .until(id, |event| {
             let sources = event.progress.as_ref().map_or(&[][..], |progress| &progress.sources);
             worker_state(event.session.as_ref()) == "working"
+                && !sources.is_empty()
                 && sources.iter().all(|it| it.state == "working")
         })
         .await;
