@@ -55,26 +55,8 @@ fn started(name: &str, change: u64) -> Record {
         "large": 18_446_744_073_709_551_615_u64,
         "sources": [{ "id": "cam", "device": "local_camera", "name": "Integrated Webcam" }],
     });
-    Record {
-        spec: SessionSpec::from_json(spec).expect("a valid session"),
-        options: StartOptions::default(),
-        devices: Vec::new(),
-        created_at: wall(0),
-        worker: None,
-        ends: None,
-        anchor: None,
-        origin: None,
-        dead: None,
-        stop: None,
-        stop_keys: Vec::new(),
-        account: None,
-        receipt: None,
-        duration_seconds: None,
-        forced: false,
-        health_check: None,
-        worker_state: "starting".to_owned(),
-        change,
-    }
+    let spec = SessionSpec::from_json(spec).expect("a valid session");
+    Record { change, ..Record::new(spec, StartOptions::default(), Vec::new(), wall(0)) }
 }
 
 /// A record with every member set.

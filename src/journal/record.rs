@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Anchor, MonoTime, WallTime};
 use crate::session::device::DeviceSpec;
-use crate::session::{Account, DeadWorkers, EndReason, Receipt, SessionSpec, StartOptions};
+use crate::session::{Account, DeadWorkers, EndReason, Receipt, SessionSpec, StartOptions, WorkerState};
 
 /// When a session ends by itself, by the clocks of one boot of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,35 @@ pub struct Records {
 }
 
 impl Record {
+    /// A session whose start was accepted at `created_at`, and of which nothing has come yet.
+    pub fn new(
+        spec: SessionSpec,
+        options: StartOptions,
+        devices: Vec<DeviceSpec>,
+        created_at: WallTime,
+    ) -> Self {
+        Self {
+            spec,
+            options,
+            devices,
+            created_at,
+            worker: None,
+            ends: None,
+            stop: None,
+            stop_keys: Vec::new(),
+            anchor: None,
+            origin: None,
+            dead: None,
+            account: None,
+            receipt: None,
+            duration_seconds: None,
+            forced: false,
+            health_check: None,
+            worker_state: WorkerState::Starting.as_str().to_owned(),
+            change: 0,
+        }
+    }
+
     /// The session has its receipt.
     pub fn is_finished(&self) -> bool {
         self.receipt.is_some()

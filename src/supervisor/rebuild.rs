@@ -69,25 +69,14 @@ fn record(receipt: Receipt, origin: Origin, now: WallTime) -> Record {
     let seconds = receipt.files.iter().map(|file| file.duration_seconds).sum();
     let begun = receipt.sources.iter().filter_map(|source| source.first_timestamp).min();
     let state = if receipt.forced { WorkerState::Failed } else { WorkerState::Stopped };
+    let created_at = begun.or(receipt.requested_at).or(receipt.finalized_at).unwrap_or(now);
     Record {
-        spec: spec(&receipt, origin),
-        options: StartOptions::default(),
-        devices: Vec::new(),
-        created_at: begun.or(receipt.requested_at).or(receipt.finalized_at).unwrap_or(now),
-        worker: None,
-        ends: None,
-        anchor: None,
-        origin: None,
-        dead: None,
-        stop: None,
-        stop_keys: Vec::new(),
-        account: None,
         duration_seconds: Some(seconds),
         forced: receipt.forced,
         health_check: receipt.sources.iter().filter_map(|source| source.last_timestamp).max(),
         worker_state: state.as_str().to_owned(),
-        change: 0,
-        receipt: Some(receipt),
+        receipt: Some(receipt.clone()),
+        ..Record::new(spec(&receipt, origin), StartOptions::default(), Vec::new(), created_at)
     }
 }
 

@@ -185,23 +185,9 @@ impl Actor {
     fn record(&self, spec: &SessionSpec, options: &StartOptions, devices: Vec<DeviceSpec>) -> Record {
         Record {
             account: Some(compose::empty_account(spec, &devices)),
-            spec: spec.clone(),
-            options: options.clone(),
-            devices,
-            created_at: self.clock.wall(),
-            worker: None,
-            ends: None,
             anchor: Some(Anchor::now(&self.clock)),
-            origin: None,
-            dead: None,
-            stop: None,
-            stop_keys: Vec::new(),
-            receipt: None,
-            duration_seconds: None,
-            forced: false,
-            health_check: None,
-            worker_state: "starting".to_owned(),
             change: self.change,
+            ..Record::new(spec.clone(), options.clone(), devices, self.clock.wall())
         }
     }
 }

@@ -10,6 +10,8 @@
 mod agent;
 mod callers;
 mod clocks;
+#[path = "../inputs/codec.rs"]
+mod codec;
 mod crashes;
 mod devices;
 mod disk;

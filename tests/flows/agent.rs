@@ -44,6 +44,14 @@ impl Agent {
         Self::serve_with(site, &[]).await
     }
 
+    /// As [`Agent::serve`], with a camera and a microphone in session `s`, some of which is recorded.
+    pub async fn recording(site: &Arc<Site>) -> Self {
+        let agent = Self::serve(site).await;
+        agent.start(session("s", &["cam", "mic"])).await.expect("it starts");
+        agent.recorded("s", 30, 48_000).await;
+        agent
+    }
+
     /// As [`Agent::serve`], with these variables in its environment.
     pub async fn serve_with(site: &Arc<Site>, variables: &[(String, String)]) -> Self {
         let mut child = launch_with(site, variables);

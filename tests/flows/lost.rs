@@ -131,9 +131,7 @@ async fn a_journal_of_garbage_is_kept_and_told_until_the_next_start() {
 #[tokio::test]
 async fn media_that_a_dead_worker_left_and_no_journal_knows_is_repaired_and_gets_a_receipt() {
     let site = Site::new("", &[camera("cam"), microphone("mic")]);
-    let agent = Agent::serve(&site).await;
-    agent.start(session("s", &["cam", "mic"])).await.expect("it starts");
-    agent.recorded("s", 30, 48_000).await;
+    let agent = Agent::recording(&site).await;
     let worker = site.worker("s");
     agent.crash().await;
     send(worker, Signal::KILL);

@@ -54,9 +54,7 @@ async fn a_receipt_that_a_crash_kept_from_the_media_is_put_there_by_the_next_age
 #[tokio::test]
 async fn a_crash_of_the_agent_costs_no_frame() {
     let site = Site::new("", &[camera("cam"), microphone("mic")]);
-    let agent = Agent::serve(&site).await;
-    agent.start(session("s", &["cam", "mic"])).await.expect("it starts");
-    agent.recorded("s", 20, 30_000).await;
+    let agent = Agent::recording(&site).await;
     let worker = site.worker("s");
     agent.crash().await;
     assert_eq!(site.worker("s"), worker, "the worker goes on");

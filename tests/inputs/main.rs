@@ -7,6 +7,7 @@
 mod agent;
 mod calls;
 mod clip;
+mod codec;
 mod config;
 mod contract;
 mod host;
