@@ -71,6 +71,8 @@ impl Store {
             Err(JournalError::Sqlite(_) | JournalError::NoRoom(_)) if reserve.give_back() => connect(path)?,
             connection => connection?,
         };
+        // SQLite makes its log's name durable, but lets it be where it can't open the directory.
+        sync_dir(path).map_err(|source| JournalError::file(path, source))?;
         reserve.take();
         Ok(Self { connection, reserve })
     }
@@ -291,13 +293,18 @@ fn text(row: &Row<'_>, column: usize) -> Option<String> {
 /// Makes an empty file that only its owner can read; SQLite gives its log the same mode.
 fn make_private(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => File::open(path.parent().ok_or(io::ErrorKind::InvalidFilename)?)?.sync_all(),
+        Ok(_) => Ok(()),
         // Asked here, so that one that may not be written is never taken for damaged.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             OpenOptions::new().write(true).open(path).map(|_| ())
         }
         Err(error) => Err(error),
     }
+}
+
+/// Makes the names of the file and its log durable.
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path.parent().ok_or(io::ErrorKind::InvalidFilename)?)?.sync_all()
 }
 
 fn connect(path: &Path) -> Result<Connection, JournalError> {
