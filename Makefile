@@ -9,7 +9,7 @@ DEMO_SECONDS ?= 5
 # Minutes that `make soak` records.
 SOAK_MINUTES ?= 60
 
-.PHONY: help setup build demo test lint docs deps test-vm ci faults soak bench deb
+.PHONY: help setup build demo test lint docs deps test-vm ci faults sweep soak bench deb
 
 help: ## list the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ faults: build ## inject the faults that a capture host meets, and print what hol
 
 soak: build ## record synthetic devices at 30, low-light and 5 frames a second for SOAK_MINUTES, and tell every false alarm
 	@scripts/soak.py "$${CARGO_TARGET_DIR:-target}/debug/shutterd" $(SOAK_MINUTES)
+
+sweep: build ## let each system call go wrong once, and print what holds (SWEEP="worker write EIO" for some)
+	@scripts/install-deps.sh test
+	@scripts/sweep.sh $(SWEEP)
 
 bench: ## measure cost and delays (not there yet)
 	@echo "make bench: not there yet" >&2; exit 1
