@@ -188,10 +188,12 @@ impl Context {
     fn account_for_the_end(&self, track: &Track) {
         let (Some(stop), Some(end)) = (self.stop.get(), track.end()) else { return };
         let silence = stop.since(end);
-        if !track.is_lost() && silence <= track.arrivals().patience() {
+        let (state, why) = self.ledger.state_and_reason(self.source);
+        let is_told = state == SourceState::Degraded || track.is_lost();
+        // What was told to be silent has a gap, however short: its last frame lasted a little longer.
+        if !is_told && silence <= track.arrivals().patience() {
             return;
         }
-        let (state, why) = self.ledger.state_and_reason(self.source);
         let reason = if track.is_lost() { GapReason::Lost } else { GapReason::Stalled };
         self.gap(end, stop, 0, reason);
         let why =
