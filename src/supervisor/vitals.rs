@@ -46,7 +46,7 @@ pub(super) struct HostVitals {
     pub(super) catalog: Catalog,
     /// It was told that the disk is low.
     low_space: bool,
-    /// When devices were last found.
+    /// When devices were last found, or held by sessions.
     found_at: MonoTime,
 }
 
@@ -139,6 +139,10 @@ impl Actor {
             });
         }
         let idle = self.live.is_empty() && self.pending.is_empty();
+        if !idle {
+            // No search is asked for while sessions hold devices: its age counts from their end on.
+            self.host.found_at = now;
+        }
         let every = match self.host.catalog.is_due(now) {
             true => Duration::ZERO,
             false if idle => self.settings.health.probe_every,

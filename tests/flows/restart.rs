@@ -132,6 +132,7 @@ async fn a_crash_of_agent_and_worker_is_repaired_by_the_next_agent() {
     let worker = site.worker("s");
     agent.crash().await;
     send(worker, Signal::KILL);
+    eventually("the worker is gone", || !site.workers().contains(&worker)).await;
     let agent = Agent::serve(&site).await;
     let finished = agent.finished("s").await;
     assert_eq!(worker_state(finished.session.as_ref()), "failed");
@@ -153,6 +154,7 @@ async fn repaired_by(site: &Arc<Site>, repair: &str) -> Receipt {
     let worker = site.worker("s");
     agent.crash().await;
     send(worker, Signal::KILL);
+    eventually("the worker is gone", || !site.workers().contains(&worker)).await;
     let (script, program) = (site.dir().join("script"), env!("CARGO_BIN_EXE_shutterd"));
     let text =
         format!("#!/bin/sh\ncase $1 in repair) {repair} {program} \"$@\" ;; esac\nexec {program} \"$@\"\n");

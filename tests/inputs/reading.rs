@@ -83,7 +83,7 @@ async fn a_followed_recording_is_valid_and_ends_with_its_session() {
     let ((whole, end), (ours, followed_end)) = (blocks(&file), blocks(&followed));
     assert!(matches!((end, followed_end), (Next::End { .. }, Next::End { .. })), "{end:?} {followed_end:?}");
     assert_eq!(ours, whole, "the same packets at the same times");
-    let packets = receipt.sources[0].written + receipt.sources[1].written.div_ceil(2048);
+    let packets = receipt.sources[0].written + receipt.sources[1].written.div_ceil(1024);
     assert_eq!(ours.len() as u64, packets);
     // The size of the last cluster may be known before all of it is durable.
     let (early, _) = blocks(&now);
