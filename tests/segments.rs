@@ -10,7 +10,9 @@ use shutterd::clock::{Anchor, Clock, MonoTime, SystemClock};
 use shutterd::link::RepairedFile;
 use shutterd::matroska::Codec;
 use shutterd::media::Packet;
-use shutterd::recording::{Ledger, Recorder, RecorderSettings, TrackSettings, prepare, repair_dir};
+use shutterd::recording::{
+    HELD_BYTES_MAX, Ledger, Recorder, RecorderSettings, SystemHost, TrackSettings, prepare, repair_dir,
+};
 use shutterd::session::device::MediaType;
 use shutterd::session::limits::{SOURCE_TEXT_CHARS_MAX, SOURCES_MAX};
 use tempfile::TempDir;
@@ -46,6 +48,8 @@ impl Scene {
             resumed: false,
             give_up_after: Duration::from_secs(1),
             first_segment: 0,
+            held_bytes_max: HELD_BYTES_MAX,
+            host: Arc::new(SystemHost),
         };
         settings.first_segment = prepare(&settings).expect("an empty directory");
         Self { dir, ledger, origin: SystemClock.now(), settings }

@@ -4,7 +4,7 @@ use super::error::Error;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 /// Bytes that are read at once.
-const WINDOW_BYTES: usize = 4096;
+pub(super) const WINDOW_BYTES: usize = 4096;
 
 /// A caller's reader, looked at through a small buffer.
 pub(super) struct Window<R> {

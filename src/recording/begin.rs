@@ -1,14 +1,12 @@
 //! How a session's files begin: its directory, the names and numbers of files, their headers.
 
-use std::fs::{DirBuilder, File};
 use std::io;
 use std::num::NonZeroU64;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::files::set_owner;
+use super::host::Host;
 use super::ledger::Ledger;
 use super::segment::Segment;
 use super::{RecordError, segment_number};
@@ -16,9 +14,14 @@ use crate::clock::MonoTime;
 use crate::link::LAST_ACCOUNT_NAME;
 use crate::matroska::{self, Codec, Header, Tag, TagTarget, Track, TrackNumber};
 
+/// Bytes of packets that a worker keeps in memory until they are durable.
+pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// How and where a session is recorded.
 #[derive(Clone, Debug)]
 pub struct RecorderSettings {
+    /// Whose files, time and threads are used.
+    pub host: Arc<dyn Host>,
     /// The session's id: the files' name begins with it.
     pub session: String,
     /// What people call the session.
@@ -39,6 +42,9 @@ pub struct RecorderSettings {
     pub resumed: bool,
     /// What the disk refuses stays in memory for so long; then the recording ends.
     pub give_up_after: Duration,
+    /// Bytes of packets that are kept in memory until they are durable. Of more than that in a file the oldest
+    /// have only their count kept; while there is no file, what finds no room is lost.
+    pub held_bytes_max: usize,
     /// Number of the first file, from [`prepare`].
     pub first_segment: u32,
 }
@@ -62,37 +68,26 @@ pub struct TrackSettings {
 /// # Errors
 /// It can't be made, or holds files already and the session isn't resumed.
 pub fn prepare(settings: &RecorderSettings) -> Result<u32, RecordError> {
-    let dir = &settings.dir;
+    let RecorderSettings { host, dir, .. } = settings;
     let failed = |error| RecordError::io("create", dir, error);
     make_dir(settings).map_err(failed)?;
-    if !settings.resumed && dir.read_dir().map_err(failed)?.next().is_some() {
+    let entries = host.entries(dir).map_err(|error| RecordError::io("read", dir, error))?;
+    if !settings.resumed && !entries.is_empty() {
         return Err(failed(io::ErrorKind::AlreadyExists.into()));
     }
     // What an earlier worker said of its end is not this one's.
-    match std::fs::remove_file(dir.join(LAST_ACCOUNT_NAME)) {
+    match host.remove(&dir.join(LAST_ACCOUNT_NAME)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let last = last_number(dir).map_err(|error| RecordError::io("read", dir, error))?;
-    Ok(last + 1)
+    Ok(entries.iter().filter_map(|entry| segment_number(&entry.path)).max().unwrap_or(0) + 1)
 }
 
 /// Makes the session's directory, durably, unless it is there.
 pub(super) fn make_dir(settings: &RecorderSettings) -> io::Result<()> {
-    let dir = &settings.dir;
-    match DirBuilder::new().mode(settings.dir_mode).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    set_owner(&File::open(dir)?, settings.dir_mode, settings.group)?;
-    dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
-}
-
-/// The highest number of a file in `dir`, 0 without any.
-fn last_number(dir: &Path) -> io::Result<u32> {
-    let names = dir.read_dir()?.map(|entry| entry.map(|entry| PathBuf::from(entry.file_name())));
-    let numbers = names.map(|name| name.map(|name| segment_number(&name).unwrap_or(0)));
-    numbers.reduce(|one, other| Ok(one?.max(other?))).unwrap_or(Ok(0))
+    let RecorderSettings { host, dir, .. } = settings;
+    host.make_dir(dir, settings.dir_mode, settings.group)?;
+    dir.parent().map_or(Ok(()), |parent| host.sync_dir(parent))
 }
 
 /// Makes file `number` with its header; `zero` is its time zero.

@@ -6,6 +6,7 @@ mod examine;
 mod files;
 mod formats;
 mod hash;
+mod host;
 mod ledger;
 mod mend;
 mod outage;
@@ -14,6 +15,7 @@ mod repair;
 mod salvage;
 mod segment;
 mod sync;
+mod system;
 mod units;
 
 use std::io;
@@ -21,13 +23,15 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use begin::{RecorderSettings, TrackSettings, prepare};
+pub use begin::{HELD_BYTES_MAX, RecorderSettings, TrackSettings, prepare};
 pub use examine::{Examined, examine};
 pub use hash::FileHash;
+pub use host::{DirEntry, Host, HostFile, Identity, Task};
 pub use ledger::{Durable, Ledger};
 pub use mend::{Effect, Mended, mend};
 pub use recorder::Recorder;
-pub use repair::{RepairError, recordings, repair_dir};
+pub use repair::{RepairError, recordings, repair_dir, repair_dir_on};
+pub use system::SystemHost;
 
 /// The number in the name of a segment, `<session>-<number>.mkv`; `None` for other names.
 fn segment_number(path: &Path) -> Option<u32> {

@@ -8,24 +8,33 @@ use crate::clock::MonoTime;
 use crate::media::Packet;
 use crate::session::{Gap, GapReason};
 
-/// Bytes of packets that wait for the disk.
-const BACKLOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A file that failed before anything of it was durable is followed by the next one after so long at first.
 const DELAY_MIN: Duration = Duration::from_millis(250);
 /// And after so long at last.
 const DELAY_MAX: Duration = Duration::from_secs(5);
 
 /// Packets that wait for a file, in the order in which they came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Backlog {
     packets: VecDeque<Packet>,
     bytes: usize,
+    bytes_max: usize,
 }
 
 impl Backlog {
+    /// One that takes so many bytes.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { packets: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    /// Bytes of what waits.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds a packet; one that finds no room is given back.
     pub(super) fn push(&mut self, packet: Packet) -> Option<Packet> {
-        if self.bytes + packet.payload.len() > BACKLOG_BYTES_MAX {
+        if self.bytes + packet.payload.len() > self.bytes_max {
             return Some(packet);
         }
         self.bytes += packet.payload.len();
@@ -55,7 +64,8 @@ impl Backlog {
 
     /// Takes out what was captured after `stop`.
     pub(super) fn cut_after(&mut self, stop: MonoTime) -> Vec<Packet> {
-        let packets = std::mem::take(self).packets.into_iter();
+        self.bytes = 0;
+        let packets = std::mem::take(&mut self.packets).into_iter();
         let (kept, late): (Vec<_>, _) = packets.partition(|packet| packet.timestamp <= stop);
         self.push_front(kept.into_iter());
         late
@@ -132,15 +142,15 @@ mod tests {
 
     #[test]
     fn a_backlog_keeps_its_order_and_gives_back_what_it_has_no_room_for() {
-        let mut backlog = Backlog::default();
-        assert!(backlog.push(packet(30, BACKLOG_BYTES_MAX / 2)).is_none());
-        assert!(backlog.push(packet(40, BACKLOG_BYTES_MAX / 2)).is_none());
+        let mut backlog = Backlog::new(64);
+        assert!(backlog.push(packet(30, 32)).is_none());
+        assert!(backlog.push(packet(40, 32)).is_none());
         assert!(backlog.push(packet(50, 1)).is_some(), "it is full");
         backlog.push_front([packet(10, 1), packet(20, 1)].into_iter());
         assert_eq!(backlog.begin(), Some(MonoTime::from_nanos(10_000_000)));
         let late = backlog.cut_after(MonoTime::from_nanos(30_000_000));
         assert_eq!(late.len(), 1);
-        assert!(backlog.push(packet(60, BACKLOG_BYTES_MAX / 2 - 2)).is_none(), "there is room again");
+        assert!(backlog.push(packet(60, 30)).is_none(), "there is room again");
         assert_eq!(drained(backlog), [10, 20, 30, 60]);
     }
 

@@ -17,11 +17,13 @@ use super::ledger::Ledger;
 use super::outage::{Backlog, Holes, Trouble};
 use super::salvage::Salvages;
 use super::segment::{Segment, gone};
-use crate::clock::{Clock, MonoTime, SystemClock};
+use crate::clock::MonoTime;
 use crate::matroska;
 use crate::media::Packet;
 
-/// A packet may be this much older than the first one of its file.
+/// A file's zero lies so long before its first packet: another source may bring older ones.
+const HEADROOM: Duration = Duration::from_secs(1);
+/// A source that is so far behind is waited for before a new file is begun.
 const SLACK: Duration = Duration::from_millis(500);
 /// A source that is behind is waited for so long before a new file is begun: what it still brings has to go
 /// where its time is. Silence isn't filled in for longer, so that nothing older comes.
@@ -50,6 +52,8 @@ pub struct Recorder {
     salvages: Salvages,
     /// The monotonic time that is the present file's zero.
     zero: MonoTime,
+    /// The directory's own name is durable, unless somebody has taken it away.
+    dir_is_made: bool,
     number: u32,
     bytes_before: u64,
     /// Timestamp and end of the last packet of each source that was written.
@@ -76,16 +80,18 @@ impl Recorder {
         let number = settings.first_segment;
         let segment = create(&settings, &tracks, &ledger, origin, number, 0)?;
         let salvages = Salvages::new(settings.clone(), &tracks, Arc::clone(&ledger));
+        let backlog = Backlog::new(settings.held_bytes_max);
         Ok(Self {
             settings,
             formats: Formats::new(tracks),
             ledger,
             segment: Some(segment),
-            backlog: Backlog::default(),
+            backlog,
             trouble: None,
             holes: Holes::default(),
             salvages,
             zero: origin,
+            dir_is_made: true,
             number,
             bytes_before: 0,
             last: BTreeMap::new(),
@@ -121,7 +127,7 @@ impl Recorder {
     /// # Errors
     /// As [`Recorder::write`].
     pub fn check(&mut self) -> Result<(), RecordError> {
-        let now = SystemClock.now();
+        let now = self.settings.host.now();
         self.salvages.look();
         let Some(segment) = &self.segment else { return self.go_on(now) };
         if let Some(error) = segment.sync_error() {
@@ -142,11 +148,15 @@ impl Recorder {
         match self.segment.as_ref().filter(|segment| segment.is_nameless()) {
             Some(segment) => {
                 let error = RecordError::io("keep", segment.path(), gone());
-                self.full_until = self.last.values().map(|(timestamp, _)| *timestamp).max();
                 self.fail_over(error, None)
             }
             None => Ok(()),
         }
+    }
+
+    /// Bytes of packets that are in memory because they aren't durable.
+    pub fn held_bytes(&self) -> usize {
+        self.backlog.bytes() + self.segment.as_ref().map_or(0, Segment::held_bytes)
     }
 
     /// A packet that was captured after the stop is not written, and doesn't count.
@@ -177,6 +187,12 @@ impl Recorder {
         }
         let mut late = stop.map_or(Ok(Late::default()), |stop| self.cut_after(stop))?;
         for attempt in 0..FINISH_TRIES {
+            if self.segment.is_none() && !self.backlog.is_empty() {
+                self.settings.host.park(FINISH_AGAIN_AFTER * attempt);
+                if let Err(error) = self.open_next(self.settings.host.now()) {
+                    tracing::warn!(%error, "the last packets find no file");
+                }
+            }
             if let Some(segment) = self.segment.take() {
                 self.holes.tell(&self.ledger);
                 match self.finish_file(segment) {
@@ -189,10 +205,6 @@ impl Recorder {
             }
             if self.backlog.is_empty() {
                 break;
-            }
-            std::thread::park_timeout(FINISH_AGAIN_AFTER * attempt);
-            if let Err(error) = self.open_next(SystemClock.now()) {
-                tracing::warn!(%error, "the last packets find no file");
             }
         }
         while let Some(packet) = self.backlog.pop() {
@@ -221,7 +233,7 @@ impl Recorder {
             }
             return Ok(());
         };
-        if self.zero.since(packet.timestamp) > SLACK {
+        if packet.timestamp < self.zero {
             // The file that this packet belongs into is finished.
             self.lose(&packet);
             self.ledger.warn("some of what a source delivered came too late for its file".to_owned());

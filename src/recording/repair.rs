@@ -1,17 +1,17 @@
 //! Repairs what a dead worker left: each file of a session is cut behind its last whole packet,
 //! finished, synced and counted. Repairing what is whole changes nothing.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Write};
-use std::os::unix::fs::FileExt;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 use thiserror::Error;
 
-use super::files::{hash_of, sync_dir};
+use super::files::hash_of;
+use super::host::{FileReader, Host, HostFile};
 use super::segment_number;
+use super::system::SystemHost;
 use super::units::units;
 use crate::clock::WallTime;
 use crate::link::{RepairedFile, RepairedTrack};
@@ -74,8 +74,21 @@ pub fn repair_dir(
     known: &[MediaFile],
     before: Option<u32>,
 ) -> Result<(Vec<RepairedFile>, Vec<RepairError>), RepairError> {
+    repair_dir_on(&SystemHost, dir, known, before)
+}
+
+/// As [`repair_dir`], on any host.
+///
+/// # Errors
+/// As [`repair_dir`].
+pub fn repair_dir_on(
+    host: &dyn Host,
+    dir: &Path,
+    known: &[MediaFile],
+    before: Option<u32>,
+) -> Result<(Vec<RepairedFile>, Vec<RepairError>), RepairError> {
     let io = |source| RepairError::Io { path: dir.to_owned(), source };
-    let mut paths = match recordings(dir) {
+    let mut paths = match recordings_on(host, dir) {
         Ok(paths) => paths,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
         Err(error) => return Err(io(error)),
@@ -89,16 +102,16 @@ pub fn repair_dir(
     paths.retain(|path| !written_on(path));
     let (mut repaired, mut failed) = (Vec::new(), Vec::new());
     for path in paths {
-        match repair_file(&path, known) {
+        match repair_file(host, &path, known) {
             Ok(file) if !file.is_empty() => repaired.push(file),
             // Players find no media in it, and complain.
             Ok(_) | Err(RepairError::Media { source: matroska::Error::HeaderIncomplete { .. }, .. }) => {
-                std::fs::remove_file(&path).map_err(io)?;
+                host.remove(&path).map_err(io)?;
             }
             Err(error) => failed.push(error),
         }
     }
-    sync_dir(dir).map_err(|error| io(std::io::Error::other(error)))?;
+    host.sync_dir(dir).map_err(io)?;
     Ok((repaired, failed))
 }
 
@@ -107,71 +120,77 @@ pub fn repair_dir(
 /// # Errors
 /// The directory can't be read.
 pub fn recordings(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in dir.read_dir()? {
-        let entry = entry?;
-        let path = entry.path();
-        if path.extension().is_some_and(|extension| extension == "mkv") && entry.file_type()?.is_file() {
-            paths.push(path);
-        }
-    }
+    recordings_on(&SystemHost, dir)
+}
+
+fn recordings_on(host: &dyn Host, dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let is_recording = |path: &Path| path.extension().is_some_and(|extension| extension == "mkv");
+    let entries = host.entries(dir)?.into_iter();
+    let files = entries.filter(|entry| entry.is_file && is_recording(&entry.path));
+    let mut paths: Vec<PathBuf> = files.map(|entry| entry.path).collect();
     paths.sort_by_cached_key(|path| (segment_number(path), path.clone()));
     Ok(paths)
 }
 
 /// Repairs a file. After an error of the disk nobody knows which of its bytes the disk has: each is written anew,
 /// as it is read, and the repair begins again.
-pub(super) fn repair_file(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairError> {
-    let repaired = repair_once(path, known);
+pub(super) fn repair_file(
+    host: &dyn Host,
+    path: &Path,
+    known: &[MediaFile],
+) -> Result<RepairedFile, RepairError> {
+    let repaired = repair_once(host, path, known);
     if !repaired.as_ref().is_err_and(RepairError::is_of_the_disk) {
         return repaired;
     }
     tracing::warn!(path = %path.display(), "a repair met an error of the disk, and begins again");
-    write_anew(path).map_err(|source| RepairError::Io { path: path.to_owned(), source })?;
-    repair_once(path, known)
+    write_anew(host, path).map_err(|source| RepairError::Io { path: path.to_owned(), source })?;
+    repair_once(host, path, known)
 }
 
-fn write_anew(path: &Path) -> std::io::Result<()> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
+fn write_anew(host: &dyn Host, path: &Path) -> std::io::Result<()> {
+    let file = host.open(path)?;
     let (mut bytes, mut at) = (vec![0; REWRITE_BYTES], 0);
     loop {
         let count = file.read_at(&mut bytes, at)?;
         if count == 0 {
             return Ok(());
         }
-        file.write_all_at(&bytes[..count], at)?;
+        file.write_at(&bytes[..count], at)?;
         at += count as u64;
     }
 }
 
-fn repair_once(path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairError> {
+fn repair_once(host: &dyn Host, path: &Path, known: &[MediaFile]) -> Result<RepairedFile, RepairError> {
     let io = |source| RepairError::Io { path: path.to_owned(), source };
     let media = |source| RepairError::Media { path: path.to_owned(), source };
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+    let file = host.open(path).map_err(io)?;
+    let file = &*file;
     // Somebody may be repairing it by hand.
-    if let Err(error) = flock(&file, FlockOperation::LockExclusive) {
+    if let Err(error) = file.lock(FlockOperation::LockExclusive) {
         tracing::warn!(path = %path.display(), %error, "the file can't be locked");
     }
-    let bytes = file.metadata().map_err(io)?.len();
+    let bytes = file.length().map_err(io)?;
     let same = |known: &&MediaFile| known.bytes == bytes && Path::new(&known.path) == path;
     if let Some(known) = known.iter().find(same) {
-        let mut reader = Reader::open(BufReader::new(&file)).map_err(media)?;
+        let mut reader = Reader::open(BufReader::new(FileReader::new(file))).map_err(media)?;
         let (units, ends, tracks) = count(&mut reader).map_err(media)?;
         return Ok(RepairedFile { file: known.clone(), units, cut_bytes: 0, ends, tracks });
     }
     let mark = repaired_mark();
-    let plan = matroska::repair(BufReader::new(&file), std::slice::from_ref(&mark)).map_err(media)?;
+    let plan = matroska::repair(BufReader::new(FileReader::new(file)), std::slice::from_ref(&mark))
+        .map_err(media)?;
     if plan.blocks() == 0 && !plan.is_empty() && plan.damaged_bytes == 0 && plan.damaged_at.is_none() {
         // Finished, it would be a file that players find no media in.
         return Err(media(matroska::Error::HeaderIncomplete { at: plan.file_bytes }));
     }
-    apply(&file, &plan).map_err(io)?;
-    let mut reader = Reader::open(BufReader::new(&file)).map_err(media)?;
+    apply(file, &plan).map_err(io)?;
+    let mut reader = Reader::open(BufReader::new(FileReader::new(file))).map_err(media)?;
     let (units, ends, tracks) = count(&mut reader).map_err(media)?;
     let file = MediaFile {
         path: path.display().to_string(),
         bytes: plan.file_bytes,
-        blake3: hash_of(path).map_err(io)?.to_hex().to_string(),
+        blake3: hash_of(file).map_err(io)?.to_hex().to_string(),
         duration_seconds: media_seconds(&plan),
         // A repair that nobody heard of is told by the file.
         repaired: !plan.is_empty() || reader.tags().contains(&mark),
@@ -192,15 +211,13 @@ pub(super) fn media_seconds(plan: &RepairPlan) -> f64 {
 }
 
 /// Cut, append, sync, then patch, and sync: stopped anywhere, the next repair comes to the same end.
-pub(super) fn apply(mut file: &File, plan: &RepairPlan) -> std::io::Result<()> {
-    use std::io::{Seek, SeekFrom};
+pub(super) fn apply(file: &dyn HostFile, plan: &RepairPlan) -> std::io::Result<()> {
     // Cutting to the length that the file has gives room back that was reserved behind its end.
-    let length = plan.truncate_to.unwrap_or(file.metadata()?.len());
-    file.set_len(length)?;
-    file.seek(SeekFrom::End(0))?;
-    file.write_all(&plan.tail)?;
+    let length = plan.truncate_to.map_or_else(|| file.length(), Ok)?;
+    file.set_length(length)?;
+    file.write_at(&plan.tail, length)?;
     file.sync_data()?;
-    plan.patches.iter().try_for_each(|patch| file.write_all_at(&patch.bytes, patch.offset))?;
+    plan.patches.iter().try_for_each(|patch| file.write_at(&patch.bytes, patch.offset))?;
     file.sync_all()
 }
 
@@ -211,7 +228,7 @@ type BySource<T> = Vec<(String, T)>;
 type Counted = (BySource<u64>, BySource<WallTime>, Vec<RepairedTrack>);
 
 /// Counts what each track holds, and looks when its last packet is over.
-fn count(reader: &mut Reader<BufReader<&File>>) -> Result<Counted, matroska::Error> {
+fn count(reader: &mut Reader<BufReader<FileReader<'_>>>) -> Result<Counted, matroska::Error> {
     let tracks: Vec<(TrackNumber, Codec)> =
         reader.tracks().iter().map(|track| (track.number, track.codec.clone())).collect();
     let mut counts = vec![0u64; tracks.len()];

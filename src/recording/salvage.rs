@@ -2,21 +2,23 @@
 //! Must never hold up the recording, nor lose a file whose name is gone.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::RecordError;
 use super::begin::{RecorderSettings, TrackSettings, make_dir};
-use super::files::set_owner;
+use super::files::write_all;
+use super::host::{HostFile, Task};
 use super::ledger::Ledger;
 use super::repair::{RepairError, repair_file};
 use crate::link::RepairedFile;
 use crate::matroska::{self, Patch};
 use crate::telemetry::chain;
+
+/// Bytes that are copied at once.
+const COPY_BYTES: usize = 1 << 20;
 
 /// The whole file; `None` where it held no media.
 type Outcome = Result<Option<RepairedFile>, RepairError>;
@@ -28,11 +30,11 @@ pub(super) struct Torn {
     pub(super) durable_bytes: u64,
     /// Units that are durable in it, by source.
     pub(super) durable_units: BTreeMap<usize, u64>,
-    /// What takes out what was captured after the stop: it is written again, since a failed sync may have
-    /// dropped it.
+    /// Patches below that, sizes and what takes out what came after the stop. A failed sync may have left them in
+    /// the kernel's memory alone, as if they were on the disk: they are written again.
     pub(super) patches: Vec<Patch>,
     /// The file, where its name is gone: what it holds is kept by this alone.
-    pub(super) nameless: Option<Arc<File>>,
+    pub(super) nameless: Option<Arc<dyn HostFile>>,
 }
 
 /// The files of a recording that were given up.
@@ -48,7 +50,8 @@ pub(super) struct Salvages {
 /// A file that is being made whole.
 struct Salvage {
     torn: Torn,
-    thread: io::Result<JoinHandle<Outcome>>,
+    thread: io::Result<Box<dyn Task>>,
+    outcome: Receiver<Outcome>,
 }
 
 impl Salvages {
@@ -59,16 +62,19 @@ impl Salvages {
 
     /// Begins to make a file whole.
     pub(super) fn begin(&mut self, torn: Torn) {
-        let thread = std::thread::Builder::new().name("salvage".to_owned()).spawn({
+        let (tell, outcome) = sync_channel(1);
+        let body = {
             let (torn, settings) = (torn.clone(), self.settings.clone());
-            move || torn.make_whole(&settings)
-        });
-        self.running.push(Salvage { torn, thread });
+            // Who doesn't wait for the outcome doesn't want it.
+            move || drop(tell.send(torn.make_whole(&settings)))
+        };
+        let thread = self.settings.host.spawn("salvage", Box::new(body));
+        self.running.push(Salvage { torn, thread, outcome });
     }
 
     /// Takes what is whole by now into the ledger.
     pub(super) fn look(&mut self) {
-        self.collect(JoinHandle::is_finished);
+        self.collect(|thread| thread.is_finished());
     }
 
     /// Waits until every file is whole; what couldn't be mended before is tried once more.
@@ -86,14 +92,17 @@ impl Salvages {
         })
     }
 
-    fn collect(&mut self, is_wanted: impl Fn(&JoinHandle<Outcome>) -> bool) {
-        for Salvage { torn, thread } in std::mem::take(&mut self.running) {
+    fn collect(&mut self, is_wanted: impl Fn(&dyn Task) -> bool) {
+        for Salvage { torn, thread, outcome } in std::mem::take(&mut self.running) {
             let file = match thread {
-                Ok(thread) if !is_wanted(&thread) => {
-                    self.running.push(Salvage { torn, thread: Ok(thread) });
+                Ok(thread) if !is_wanted(&*thread) => {
+                    self.running.push(Salvage { torn, thread: Ok(thread), outcome });
                     continue;
                 }
-                Ok(thread) => thread.join().expect("a repair doesn't panic"),
+                Ok(thread) => {
+                    thread.join().expect("a repair doesn't panic");
+                    outcome.recv().expect("a repair tells its outcome")
+                }
                 Err(source) => Err(RepairError::Io { path: torn.path.clone(), source }),
             };
             match file {
@@ -126,47 +135,62 @@ impl Salvages {
 impl Torn {
     /// A file without any media is removed.
     fn make_whole(&self, settings: &RecorderSettings) -> Outcome {
-        let Self { path, durable_bytes, .. } = self;
+        let io = |source| RepairError::Io { path: self.path.clone(), source };
+        let Some(nameless) = &self.nameless else { return self.repair(settings) };
+        self.name_again(&**nameless, settings).map_err(io)?;
+        self.repair(settings).inspect_err(|_| {
+            // The next try copies it anew.
+            let _ = settings.host.remove(&self.path);
+        })
+    }
+
+    fn repair(&self, settings: &RecorderSettings) -> Outcome {
+        let (host, path) = (&settings.host, &self.path);
         let io = |source| RepairError::Io { path: path.clone(), source };
-        if let Some(nameless) = &self.nameless {
-            self.name_again(nameless, settings).map_err(io)?;
-        } else {
-            // Also when that has failed before.
-            let opened = OpenOptions::new().write(true).open(path);
-            opened.and_then(|file| file.set_len(*durable_bytes)).map_err(io)?;
-        }
-        if !self.patches.is_empty() {
-            let opened = OpenOptions::new().write(true).open(path);
-            let write = |file: File| {
-                self.patches.iter().try_for_each(|patch| file.write_all_at(&patch.bytes, patch.offset))
-            };
-            opened.and_then(write).map_err(io)?;
-        }
-        match repair_file(path, &[]) {
+        host.open(path).and_then(|file| self.cut(&*file)).map_err(io)?;
+        match repair_file(&**host, path, &[]) {
             Ok(repaired) if !repaired.is_empty() => Ok(Some(repaired)),
             Ok(_) | Err(RepairError::Media { source: matroska::Error::HeaderIncomplete { .. }, .. }) => {
-                std::fs::remove_file(path).map(|()| None).map_err(io)
+                host.remove(path).map(|()| None).map_err(io)
             }
             Err(error) => Err(error),
         }
     }
 
+    /// Cuts the file behind what is durable, also when that has failed before, and writes anew what may not be.
+    fn cut(&self, file: &dyn HostFile) -> io::Result<()> {
+        file.set_length(self.durable_bytes)?;
+        self.patches.iter().try_for_each(|patch| file.write_at(&patch.bytes, patch.offset))
+    }
+
     /// Gives a file that somebody has removed its name again, by copying what it holds.
-    fn name_again(&self, nameless: &File, settings: &RecorderSettings) -> io::Result<()> {
+    fn name_again(&self, nameless: &dyn HostFile, settings: &RecorderSettings) -> io::Result<()> {
         make_dir(settings)?;
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(settings.file_mode);
-        let mut file = options.open(&self.path)?;
-        let copied = set_owner(&file, settings.file_mode, settings.group).and_then(|()| {
-            let mut source = nameless;
-            source.rewind()?;
-            io::copy(&mut source.take(self.durable_bytes), &mut file)?;
+        let host = &settings.host;
+        let file = host.create(&self.path, settings.file_mode)?;
+        let copied = file.set_owner(settings.file_mode, settings.group).and_then(|()| {
+            copy(nameless, &*file, self.durable_bytes)?;
             file.sync_all()?;
-            File::open(&settings.dir)?.sync_all()
+            host.sync_dir(&settings.dir)
         });
         copied.inspect_err(|_| {
             // The error that is told says more than a second one.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = host.remove(&self.path);
         })
     }
+}
+
+/// Appends the first `length` bytes of `from`.
+fn copy(from: &dyn HostFile, to: &dyn HostFile, length: u64) -> io::Result<()> {
+    let (mut piece, mut at) = (vec![0; COPY_BYTES], 0);
+    while at < length {
+        let wanted = usize::try_from(length - at).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+        let count = from.read_at(&mut piece[..wanted], at)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        write_all(to, &piece[..count], &[])?;
+        at += count as u64;
+    }
+    Ok(())
 }

@@ -1,20 +1,18 @@
 //! One file: made, appended to, finished. Room for its end is reserved from the start, so that a full
 //! disk can't keep a file from being finished.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
-use rustix::io::Errno;
+use rustix::fs::FlockOperation;
 
 use super::RecordError;
 use super::begin::RecorderSettings;
-use super::files::{hash_of, set_owner, sync_dir, write_all};
+use super::files::{hash_of, sync_parent, write_all};
 use super::hash::FileHash;
+use super::host::{FileReader, Host, HostFile};
 use super::ledger::Ledger;
 use super::sync::{Syncer, Undone};
 use super::units;
@@ -32,8 +30,9 @@ const CLUSTER_END_AT: u64 = 4;
 
 /// A file that is being written.
 pub(super) struct Segment {
+    host: Arc<dyn Host>,
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<dyn HostFile>,
     writer: Writer,
     hash: FileHash,
     syncer: Syncer,
@@ -53,10 +52,10 @@ pub(super) struct Abandoned {
     pub(super) path: PathBuf,
     /// What is durable of it, and what isn't.
     pub(super) undone: Undone,
-    /// What has taken blocks out that came after the stop.
+    /// What was written over others of its bytes and may not be durable.
     pub(super) patches: Vec<Patch>,
     /// The file, where its name is gone: what it holds is kept by this alone.
-    pub(super) nameless: Option<Arc<File>>,
+    pub(super) nameless: Option<Arc<dyn HostFile>>,
 }
 
 /// What was taken out of a file, and where it ends now.
@@ -80,21 +79,15 @@ impl Segment {
             let path = path.clone();
             move |error| RecordError::io(doing, &path, error)
         };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(settings.file_mode)
-            .open(&path)
-            .map_err(failed("create"))?;
+        let file = settings.host.create(&path, settings.file_mode).map_err(failed("create"))?;
         Self::begin(file, path.clone(), header, settings, ledger, bytes_before).inspect_err(|_| {
             // What is left of it is no recording; the error that is told says more than a second one.
-            let _ = std::fs::remove_file(&path);
+            let _ = settings.host.remove(&path);
         })
     }
 
     fn begin(
-        file: File,
+        file: Arc<dyn HostFile>,
         path: PathBuf,
         header: &Header,
         settings: &RecorderSettings,
@@ -105,25 +98,24 @@ impl Segment {
             let path = path.clone();
             move |error| RecordError::io(doing, &path, error)
         };
-        set_owner(&file, settings.file_mode, settings.group).map_err(failed("set the owner of"))?;
+        file.set_owner(settings.file_mode, settings.group).map_err(failed("set the owner of"))?;
         // Whoever would repair or remove the file sees that it is being written, for as long as this process
         // has it open.
-        if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if let Err(error) = file.lock(FlockOperation::NonBlockingLockExclusive) {
             tracing::warn!(path = %path.display(), %error, "the file can't be locked");
         }
         let (writer, bytes) =
             Writer::new(header).map_err(|source| RecordError::Media { path: path.clone(), source })?;
-        let file = Arc::new(file);
-        let syncer =
-            Syncer::start(Arc::clone(&file), Arc::clone(ledger), bytes_before, settings.sync_interval)
-                .map_err(failed("start syncing"))?;
+        let host = Arc::clone(&settings.host);
+        let syncer = Syncer::start(settings, Arc::clone(&file), Arc::clone(ledger), bytes_before)
+            .map_err(failed("start syncing"))?;
         let (hash, reserved, media) = (FileHash::new(bytes.len() as u64), Some(0), None);
-        let mut segment =
-            Self { path, file, writer, hash, syncer, reserved, media, torn: false, cut: Vec::new() };
+        let (torn, cut) = (false, Vec::new());
+        let mut segment = Self { host, path, file, writer, hash, syncer, reserved, media, torn, cut };
         segment.reserve(bytes.len() as u64 + RESERVE_BYTES)?;
         segment.append(&bytes, &[])?;
         segment.syncer.appended(bytes.len() as u64, None);
-        sync_dir(segment.path.parent().unwrap_or(Path::new("/")))?;
+        sync_parent(&*segment.host, &segment.path)?;
         Ok(segment)
     }
 
@@ -144,7 +136,7 @@ impl Segment {
 
     /// Removes a file that holds no packet, and tells what of those that were taken out was not durable.
     pub(super) fn remove(self) -> Undone {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = self.host.remove(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "an empty file can't be removed");
         }
         self.syncer.abandon()
@@ -152,12 +144,17 @@ impl Segment {
 
     /// Whether the file is not to be found at its path any more.
     pub(super) fn is_nameless(&self) -> bool {
-        is_nameless(&self.path, &self.file)
+        is_nameless(&*self.host, &self.path, &*self.file)
     }
 
     /// The file's length.
     pub(super) fn bytes(&self) -> u64 {
         self.writer.file_bytes()
+    }
+
+    /// Bytes of packets that are kept in memory because they aren't durable.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.syncer.held_bytes()
     }
 
     /// The error that a sync ended with.
@@ -207,18 +204,17 @@ impl Segment {
     /// Takes out what is stamped later than `last`: it is gone from the disk once the file is finished.
     pub(super) fn cut_after(&mut self, last: matroska::Timestamp) -> Result<CutAway, RecordError> {
         let failed = |error| RecordError::io("cut", &self.path, error);
-        let file = File::open(&self.path).map_err(failed)?;
-        let cut = matroska::cut_after(BufReader::new(&file), last)
+        let cut = matroska::cut_after(BufReader::new(FileReader::new(&*self.file)), last)
             .map_err(|source| RecordError::Media { path: self.path.clone(), source })?;
         let mut removed = Vec::new();
         for block in &cut.removed {
             let Some(codec) = self.writer.codec(block.track) else { continue };
             let mut head = [0; units::HEAD_BYTES];
             let length = head.len().min(usize::try_from(block.payload_bytes).unwrap_or(head.len()));
-            file.read_exact_at(&mut head[..length], block.offset).map_err(failed)?;
+            FileReader::at(&*self.file, block.offset).read_exact(&mut head[..length]).map_err(failed)?;
             removed.push((block.track, units::units(codec, block.payload_bytes, &head[..length])));
         }
-        let write = |patch: &Patch| self.file.write_all_at(&patch.bytes, patch.offset);
+        let write = |patch: &Patch| self.file.write_at(&patch.bytes, patch.offset);
         if let Err(error) = cut.patches.iter().try_for_each(write) {
             tracing::warn!(path = %self.path.display(), %error, "what came after the stop can't be taken out yet");
             // It is tried again when the file is made whole.
@@ -243,16 +239,16 @@ impl Segment {
     /// Finishes the file: its end, its patches, everything durable, the directory too. A file that can't be
     /// finished is given up.
     pub(super) fn finish(self, tags: &[Tag]) -> Result<MediaFile, Box<Abandoned>> {
-        let Self { path, file, writer, hash, mut syncer, media, torn, cut, .. } = self;
+        let Self { host, path, file, writer, hash, mut syncer, media, torn, cut, .. } = self;
         let (first, last) = media.unwrap_or((matroska::Timestamp::ZERO, matroska::Timestamp::ZERO));
         let duration = Duration::from_nanos(u64::try_from(last.ns()).unwrap_or(0));
         let finish = writer.finish(Some(duration), tags);
         let finished = finish
             .map_err(|source| RecordError::Media { path: path.clone(), source })
-            .and_then(|finish| write_end(&path, &file, &mut syncer, hash, finish, torn))
+            .and_then(|finish| write_end(&*host, &path, &*file, &mut syncer, hash, finish, torn))
             .and_then(|(bytes, hash)| {
                 let read = |error| RecordError::io("read", &path, error);
-                Ok((bytes, if cut.is_empty() { hash } else { hash_of(&path).map_err(read)? }))
+                Ok((bytes, if cut.is_empty() { hash } else { hash_of(&*file).map_err(read)? }))
             });
         match finished {
             Ok((bytes, hash)) => Ok(MediaFile {
@@ -263,13 +259,13 @@ impl Segment {
                     .as_secs_f64(),
                 repaired: false,
             }),
-            Err(error) => Err(Box::new(abandon(error, path, file, syncer, cut))),
+            Err(error) => Err(Box::new(abandon(error, &*host, path, file, syncer, cut))),
         }
     }
 
     /// Gives the file up: what is durable of it stays, what isn't is handed back.
     pub(super) fn abandon(self, error: RecordError) -> Abandoned {
-        abandon(error, self.path, self.file, self.syncer, self.cut)
+        abandon(error, &*self.host, self.path, self.file, self.syncer, self.cut)
     }
 
     fn patch(&mut self, patch: Patch) {
@@ -280,7 +276,7 @@ impl Segment {
     fn append(&mut self, first: &[u8], second: &[u8]) -> Result<(), RecordError> {
         self.hash.append(first);
         self.hash.append(second);
-        write_all(&self.file, first, second).map_err(|error| {
+        write_all(&*self.file, first, second).map_err(|error| {
             self.torn = true;
             RecordError::io("write", &self.path, error)
         })
@@ -292,17 +288,16 @@ impl Segment {
             return Ok(());
         };
         let needed = until - reserved;
-        let promise =
-            |length| fallocate(&*self.file, FallocateFlags::KEEP_SIZE, reserved, length).map(|()| length);
+        let promise = |length| self.file.reserve(reserved, length).map(|()| length);
         // A disk that is nearly full is used up to its end.
-        let promised = promise(needed.max(RESERVE_STEP_BYTES)).or_else(|error| match error {
-            Errno::NOSPC | Errno::DQUOT => promise(needed),
-            error => Err(error),
+        let promised = promise(needed.max(RESERVE_STEP_BYTES)).or_else(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => promise(needed),
+            _ => Err(error),
         });
         match promised {
             Ok(length) => self.reserved = Some(reserved + length),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.reserved = None,
-            Err(error) => return Err(RecordError::io("reserve room for", &self.path, error.into())),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.reserved = None,
+            Err(error) => return Err(RecordError::io("reserve room for", &self.path, error)),
         }
         Ok(())
     }
@@ -310,27 +305,29 @@ impl Segment {
 
 fn abandon(
     error: RecordError,
+    host: &dyn Host,
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<dyn HostFile>,
     syncer: Syncer,
     mut patches: Vec<Patch>,
 ) -> Abandoned {
-    let undone = syncer.abandon();
+    let mut undone = syncer.abandon();
+    patches.append(&mut undone.patches);
     let durable_bytes = undone.durable_bytes;
     // What lies behind is written elsewhere, and must not be found here too.
-    if let Err(error) = file.set_len(durable_bytes) {
+    if let Err(error) = file.set_length(durable_bytes) {
         tracing::warn!(path = %path.display(), %error, "a file that is given up can't be cut");
     }
     // A cluster that isn't whole any more is closed anew.
     patches.retain(|patch| patch.offset < durable_bytes && patch.after <= durable_bytes);
-    let nameless = is_nameless(&path, &file).then_some(file);
+    let nameless = is_nameless(host, &path, &*file).then_some(file);
     Abandoned { error, path, undone, patches, nameless }
 }
 
 /// Whether a file is not to be found at `path` any more: somebody has removed it, or moved it away.
-fn is_nameless(path: &Path, file: &File) -> bool {
-    match (fs::metadata(path), file.metadata()) {
-        (Ok(named), Ok(own)) => (named.dev(), named.ino()) != (own.dev(), own.ino()),
+fn is_nameless(host: &dyn Host, path: &Path, file: &dyn HostFile) -> bool {
+    match (host.identity(path), file.identity()) {
+        (Ok(named), Ok(own)) => named != own,
         (Err(error), _) => error.kind() == io::ErrorKind::NotFound,
         (Ok(_), Err(_)) => false,
     }
@@ -338,8 +335,9 @@ fn is_nameless(path: &Path, file: &File) -> bool {
 
 /// Writes what comes last, and makes it all durable: the file's length, and the hash that was built.
 fn write_end(
+    host: &dyn Host,
     path: &Path,
-    file: &File,
+    file: &dyn HostFile,
     syncer: &mut Syncer,
     mut hash: FileHash,
     finish: Finish,
@@ -356,12 +354,12 @@ fn write_end(
         hash.patch(patch.offset, &patch.bytes);
         syncer.patch(patch);
     }
-    file.set_len(finish.file_bytes).map_err(failed("trim"))?;
+    file.set_length(finish.file_bytes).map_err(failed("trim"))?;
     syncer.finish().map_err(failed("sync"))?;
-    if is_nameless(path, file) {
+    if is_nameless(host, path, file) {
         return Err(failed("keep")(gone()));
     }
-    sync_dir(path.parent().unwrap_or(Path::new("/")))?;
+    sync_parent(host, path)?;
     Ok((finish.file_bytes, hash.finish()))
 }
 

@@ -3,20 +3,16 @@
 //! written anew elsewhere. After a failed sync it never syncs that file again.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use super::begin::RecorderSettings;
+use super::host::{Host, HostFile, Task};
 use super::ledger::{Durable, Ledger};
+use crate::clock::MonoTime;
 use crate::matroska::Patch;
 use crate::media::Packet;
-
-/// Bytes of packets that aren't durable which are kept in memory. Of more than that the oldest have only
-/// their count kept: while the disk is slow they are in the file all the same.
-const WINDOW_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A packet that was appended to a segment and is not durable yet.
 #[derive(Debug)]
@@ -36,6 +32,10 @@ pub(super) struct Undone {
     pub(super) durable_bytes: u64,
     /// Units that are durable, by source.
     pub(super) durable_units: BTreeMap<usize, u64>,
+    /// When the last packet that is durable was captured.
+    pub(super) durable_at: Option<MonoTime>,
+    /// Patches that were written, which a later sync was to make durable.
+    pub(super) patches: Vec<Patch>,
     /// The packets that aren't durable, in the order in which they came.
     pub(super) packets: VecDeque<Packet>,
     /// Packets, without payload, that aren't durable and can't be written again.
@@ -46,17 +46,16 @@ pub(super) struct Undone {
 #[derive(Debug)]
 pub(super) struct Syncer {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Box<dyn Task>>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    file: Arc<File>,
+    file: Arc<dyn HostFile>,
     ledger: Arc<Ledger>,
     /// Durable bytes of the files before this one.
     bytes_before: u64,
     state: Mutex<State>,
-    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -64,32 +63,40 @@ struct State {
     appended: u64,
     durable: u64,
     durable_units: BTreeMap<usize, u64>,
+    durable_at: Option<MonoTime>,
     packets: VecDeque<Appended>,
-    /// Bytes of payload in `packets`.
+    /// Bytes of payload in `packets`, and how many there may be: while the disk is slow, what is forgotten is in
+    /// the file all the same.
     held_bytes: usize,
+    held_bytes_max: usize,
     /// How many of `packets`, from the oldest on, are forgotten.
     forgotten: usize,
     patches: VecDeque<Patch>,
+    /// Those that were written since the last sync began.
+    written: Vec<Patch>,
     ending: bool,
-    /// A sync has failed: what it was to make durable may be gone from memory, so none is tried again.
+    /// A sync has failed: what it was to make durable may be gone from memory, so none is tried again. Or a patch
+    /// has, without which the file isn't what it should be.
     failed: bool,
     error: Option<io::Error>,
 }
 
 impl Syncer {
-    /// Begins to sync `file` every `interval`.
+    /// Begins to sync `file`, as often as the settings say.
     pub(super) fn start(
-        file: Arc<File>,
+        settings: &RecorderSettings,
+        file: Arc<dyn HostFile>,
         ledger: Arc<Ledger>,
         bytes_before: u64,
-        interval: Duration,
     ) -> io::Result<Self> {
-        let state = Mutex::default();
-        let shared = Arc::new(Shared { file, ledger, bytes_before, state, changed: Condvar::new() });
-        let thread = std::thread::Builder::new().name("sync".to_owned()).spawn({
-            let shared = Arc::clone(&shared);
-            move || shared.run(interval)
-        })?;
+        let state = Mutex::new(State { held_bytes_max: settings.held_bytes_max, ..State::default() });
+        let shared = Arc::new(Shared { file, ledger, bytes_before, state });
+        let body = {
+            let (host, shared, interval) =
+                (Arc::clone(&settings.host), Arc::clone(&shared), settings.sync_interval);
+            move || shared.run(&*host, interval)
+        };
+        let thread = settings.host.spawn("sync", Box::new(body))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -110,6 +117,11 @@ impl Syncer {
     /// Whether packets are durable.
     pub(super) fn has_durable_packets(&self) -> bool {
         !self.shared.lock().durable_units.is_empty()
+    }
+
+    /// Bytes of payload that are kept in memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.shared.lock().held_bytes
     }
 
     /// The error that a sync has ended with: nothing after it is durable.
@@ -134,6 +146,8 @@ impl Syncer {
         let mut undone = Undone {
             durable_bytes: state.durable,
             durable_units: std::mem::take(&mut state.durable_units),
+            durable_at: state.durable_at,
+            patches: std::mem::take(&mut state.written),
             ..Undone::default()
         };
         for Appended { packet, forgotten, .. } in state.packets.drain(..) {
@@ -148,8 +162,8 @@ impl Syncer {
 
     fn end(&mut self) {
         self.shared.lock().ending = true;
-        self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
+            thread.wake();
             thread.join().expect("the sync thread doesn't panic");
         }
     }
@@ -165,7 +179,7 @@ impl State {
     fn hold(&mut self, packet: Packet, until: u64) {
         self.held_bytes += packet.payload.len();
         self.packets.push_back(Appended { packet, forgotten: false, until });
-        while self.held_bytes > WINDOW_BYTES_MAX && self.forgotten < self.packets.len() {
+        while self.held_bytes > self.held_bytes_max && self.forgotten < self.packets.len() {
             let oldest = &mut self.packets[self.forgotten];
             self.held_bytes -= std::mem::take(&mut oldest.packet.payload).len();
             oldest.forgotten = true;
@@ -181,28 +195,29 @@ impl State {
         self.forgotten = self.forgotten.saturating_sub(count);
         for packet in &packets {
             *self.durable_units.entry(packet.source).or_default() += packet.units;
+            self.durable_at = self.durable_at.max(Some(packet.timestamp));
         }
         packets
     }
 }
 
 impl Shared {
-    fn run(&self, interval: Duration) {
+    fn run(&self, host: &dyn Host, interval: Duration) {
         loop {
-            let state = self.lock();
-            let (state, _) = self
-                .changed
-                .wait_timeout_while(state, interval, |state| !state.ending)
-                .expect("no holder of this lock can panic");
-            if state.ending || state.error.is_some() {
+            host.park(interval);
+            if self.is_over() {
                 return;
             }
-            drop(state);
             if let Err(error) = self.sync() {
                 self.lock().error = Some(error);
                 return;
             }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.ending || state.error.is_some()
     }
 
     /// Makes durable what is appended by now, and applies the patches that waited for it.
@@ -220,28 +235,30 @@ impl Shared {
             }
             state.appended
         };
-        self.guarded(File::sync_data)?;
+        self.guarded(|file| file.sync_data())?;
         let mut state = self.lock();
         state.durable = until;
+        state.written.clear();
         let packets = state.release(until);
         let pending_bytes = state.appended - until;
         let ready = state.patches.iter().take_while(|patch| patch.after <= until).count();
         let patches: Vec<Patch> = state.patches.drain(..ready).collect();
+        state.written.clone_from(&patches);
         drop(state);
         for packet in &packets {
             self.ledger.written(packet.source, packet.units, packet.timestamp);
         }
         let last = packets.iter().map(|packet| packet.timestamp).max();
         self.ledger.durable(Durable { at: last, bytes: self.bytes_before + until, pending_bytes });
-        patches.iter().try_for_each(|patch| self.file.write_all_at(&patch.bytes, patch.offset))
+        self.guarded(|file| patches.iter().try_for_each(|patch| file.write_at(&patch.bytes, patch.offset)))
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.guarded(File::sync_all)
+        self.guarded(|file| file.sync_all())
     }
 
-    fn guarded(&self, sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
-        sync(&self.file).inspect_err(|_| self.lock().failed = true)
+    fn guarded(&self, call: impl Fn(&dyn HostFile) -> io::Result<()>) -> io::Result<()> {
+        call(&*self.file).inspect_err(|_| self.lock().failed = true)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -252,7 +269,6 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::MonoTime;
 
     fn packet(units: u64, payload_bytes: usize) -> Packet {
         let at = MonoTime::default();
@@ -261,9 +277,9 @@ mod tests {
 
     #[test]
     fn of_more_than_the_window_the_oldest_are_forgotten_but_counted_when_they_are_durable() {
-        let mut state = State::default();
+        let mut state = State { held_bytes_max: 64, ..State::default() };
         for number in 1..=3 {
-            state.hold(packet(number, WINDOW_BYTES_MAX / 2), number);
+            state.hold(packet(number, 32), number);
         }
         let held = |state: &State| -> Vec<bool> { state.packets.iter().map(|it| !it.forgotten).collect() };
         assert_eq!(held(&state), [false, true, true]);

@@ -84,6 +84,34 @@ fn a_file_torn_within_its_header_holds_no_media() {
 }
 
 #[test]
+fn a_size_of_which_a_power_cut_kept_half_hides_nothing() {
+    let bytes = growing();
+    let blocks = play(&bytes).0;
+    let clusters = cluster_starts(&bytes);
+    for cluster in &clusters[..clusters.len() - 1] {
+        // The other bytes lie in a page that is as it was before the size was known.
+        for kept in 2..8 {
+            let mut torn = bytes.clone();
+            torn[cluster + 4 + kept..cluster + 12].fill(0xFF);
+            let plan = plan(&torn);
+            assert_eq!(plan.blocks(), blocks.len() as u64, "{kept} bytes of the size at {cluster}");
+            assert_eq!(play(&mended(&torn, &plan)).0, blocks, "{kept} bytes of the size at {cluster}");
+        }
+    }
+}
+
+#[test]
+fn a_file_of_zeros_holds_no_media() {
+    for length in [1, 100, 4096, 10_000] {
+        let blank = Reader::open(Cursor::new(vec![0; length])).map(|_| ()).expect_err("blank");
+        assert!(matches!(blank, Error::HeaderIncomplete { at: 0 }), "{length} zeros: {blank}");
+    }
+    let other =
+        Reader::open(Cursor::new([&[0; 5000][..], b"x"].concat())).map(|_| ()).expect_err("another's");
+    assert!(matches!(other, Error::NotMatroska { .. }), "{other}");
+}
+
+#[test]
 fn files_of_other_programs_are_read_but_not_repaired() {
     on_disk(&finished(), |path| {
         let copy = format!("{path}.copy.mkv");

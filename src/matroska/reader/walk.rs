@@ -12,7 +12,7 @@ use crate::matroska::units::{
     CUES_BYTES_MAX, CUES_MAX, HEADER_BYTES_MAX, PACKET_BYTES_MAX, TAGS_BYTES_MAX, TAGS_MAX, Timestamp,
     TrackNumber,
 };
-use crate::matroska::window::Window;
+use crate::matroska::window::{WINDOW_BYTES, Window};
 use std::io::{Read, Seek};
 
 /// The longest EBML header that is read.
@@ -41,6 +41,8 @@ pub(super) fn ebml_header<R: Read + Seek>(window: &mut Window<R>) -> Result<u64,
     let head = match ebml::head(window.peek(0, HEAD_BYTES_MAX)?) {
         Ok(head) => head,
         Err(NoHead::Short) => return Err(Error::HeaderIncomplete { at: 0 }),
+        // A file whose length alone survived a power cut.
+        Err(NoHead::Garbage) if is_blank(window)? => return Err(Error::HeaderIncomplete { at: 0 }),
         Err(NoHead::Garbage) => return Err(not("it doesn't begin with an EBML header")),
     };
     let size = head.size.filter(|size| head.id == id::EBML && *size <= EBML_HEADER_BYTES_MAX);
@@ -62,6 +64,18 @@ pub(super) fn ebml_header<R: Read + Seek>(window: &mut Window<R>) -> Result<u64,
     if is_matroska { Ok(head.length + size) } else { Err(not("its document type is another")) }
 }
 
+/// Whether a file is zeros from its beginning to its end.
+fn is_blank<R: Read + Seek>(window: &mut Window<R>) -> Result<bool, Error> {
+    let mut at = 0;
+    loop {
+        let piece = window.peek(at, WINDOW_BYTES)?;
+        if piece.is_empty() || piece.iter().any(|byte| *byte != 0) {
+            return Ok(piece.is_empty());
+        }
+        at += piece.len() as u64;
+    }
+}
+
 impl<R: Read + Seek> Reader<R> {
     /// The next step. `End` and `Torn` leave the position where it is.
     pub(in crate::matroska) fn next_item(&mut self) -> Result<Item, Error> {
@@ -81,7 +95,9 @@ impl<R: Read + Seek> Reader<R> {
                 return Ok(Item::Torn { at });
             };
             let item = match &self.cluster {
-                Some(cluster) if is_level1(head.id) && cluster.at.end.is_none() => {
+                // Nothing of that kind is ever in a cluster: one that says it reaches further has a size of which a
+                // power cut kept half.
+                Some(_) if is_level1(head.id) => {
                     self.cluster = None;
                     continue;
                 }

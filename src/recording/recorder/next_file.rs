@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::{ROTATE_AGAIN_AFTER, Recorder, SLACK};
-use crate::clock::{Clock, MonoTime, SystemClock};
+use super::{HEADROOM, ROTATE_AGAIN_AFTER, Recorder};
+use crate::clock::MonoTime;
 use crate::media::Packet;
 use crate::recording::RecordError;
 use crate::recording::begin::{create, gap_tags, make_dir};
@@ -21,7 +21,7 @@ impl Recorder {
         if let Some(full) = self.segment.take() {
             self.close(full);
         }
-        self.go_on(SystemClock.now())
+        self.go_on(self.settings.host.now())
     }
 
     /// A file without a packet is none: players find no media in it, and complain.
@@ -36,7 +36,8 @@ impl Recorder {
     /// Finishes a file that others follow; one that can't be finished is given up.
     pub(super) fn close(&mut self, full: Segment) {
         tracing::info!(file = %full.path().display(), "segment closed");
-        self.full_until = self.last.values().map(|(timestamp, _)| *timestamp).max();
+        let last = self.last.values().map(|(timestamp, _)| *timestamp).max();
+        self.full_until = self.full_until.max(last);
         let bytes = full.bytes();
         match self.finish_file(full) {
             Ok(_) => self.bytes_before += bytes,
@@ -53,7 +54,7 @@ impl Recorder {
         let Some(segment) = self.segment.take() else { return Ok(()) };
         self.backlog.push_front(packet.into_iter());
         let error = self.give_up(segment.abandon(error));
-        let now = SystemClock.now();
+        let now = self.settings.host.now();
         if self.trouble.is_some_and(|trouble| now.since(trouble.since) >= self.settings.give_up_after) {
             // Files can be begun, but none holds anything.
             return Err(error);
@@ -64,24 +65,28 @@ impl Recorder {
     /// What is durable of a file is made whole, what isn't goes before what waits for the next file.
     pub(super) fn give_up(&mut self, abandoned: Abandoned) -> RecordError {
         let Abandoned { error, path, undone, patches, nameless } = abandoned;
-        let Undone { durable_bytes, durable_units, packets, forgotten } = undone;
+        let Undone { durable_bytes, durable_units, durable_at, packets, forgotten, .. } = undone;
         tracing::error!(error = %chain(&error), "a file can't be gone on with");
         self.ledger.warn(format!("{}; the recording went on in another file", chain(&error)));
         self.bytes_before += durable_bytes;
+        self.full_until = self.full_until.max(durable_at);
+        // The directory may be gone too, and whoever makes it anew first may fail to make that durable.
+        self.dir_is_made &= nameless.is_none();
         for packet in &forgotten {
             self.lose(packet);
         }
         self.backlog.push_front(packets.into_iter());
-        let now = SystemClock.now();
+        let now = self.settings.host.now();
         let lasting = self.trouble.filter(|_| durable_units.is_empty());
         self.trouble = Some(lasting.map_or_else(|| Trouble::new(now), |trouble| trouble.again(now)));
         self.salvages.begin(Torn { path, durable_bytes, durable_units, patches, nameless });
         error
     }
 
-    /// Begins the next file, if it is time for that.
+    /// Begins the next file, if it is time for that. While nothing waits for it nobody knows where it has to begin:
+    /// what comes next may have been captured long ago.
     pub(super) fn go_on(&mut self, now: MonoTime) -> Result<(), RecordError> {
-        if self.trouble.is_some_and(|trouble| !trouble.is_due(now)) {
+        if self.backlog.is_empty() || self.trouble.is_some_and(|trouble| !trouble.is_due(now)) {
             return Ok(());
         }
         self.open_next(now)
@@ -89,8 +94,10 @@ impl Recorder {
 
     /// Begins the next file with what waits for it.
     pub(super) fn open_next(&mut self, now: MonoTime) -> Result<(), RecordError> {
-        let zero = self.backlog.begin().unwrap_or(now) - SLACK;
-        let made = if self.settings.dir.is_dir() { Ok(()) } else { make_dir(&self.settings) };
+        let zero = self.backlog.begin().unwrap_or(now) - HEADROOM;
+        self.dir_is_made &= self.settings.host.is_dir(&self.settings.dir);
+        let made = if self.dir_is_made { Ok(()) } else { make_dir(&self.settings) };
+        self.dir_is_made = made.is_ok();
         let created = made
             .map_err(|error| RecordError::io("create", &self.settings.dir, error))
             .and_then(|()| self.create(self.number + 1, zero));
@@ -135,7 +142,7 @@ impl Recorder {
 
     pub(super) fn rotate(&mut self, next: MonoTime) -> Result<(), RecordError> {
         let Some(full) = self.segment.take() else { return Ok(()) };
-        let (before, zero) = (self.bytes_before, next - SLACK);
+        let (before, zero) = (self.bytes_before, next - HEADROOM);
         // A file that can't be finished has fewer bytes that count: then this one is begun anew.
         self.bytes_before += full.bytes();
         let fresh = self.create(self.number + 1, zero);
@@ -150,7 +157,7 @@ impl Recorder {
                 }
                 // What the file before lacks is older than this one's zero.
                 drop(fresh.remove());
-                self.go_on(SystemClock.now())
+                self.go_on(self.settings.host.now())
             }
             // The present file still takes packets.
             Err(error) if error.is_full() => {

@@ -33,7 +33,7 @@ use crate::link::message::{
 };
 use crate::link::{LINK_VERSION, WorkerSettings};
 use crate::media::{Queue, QueueLimits};
-use crate::recording::{self, Ledger, Recorder, RecorderSettings};
+use crate::recording::{self, HELD_BYTES_MAX, Ledger, Recorder, RecorderSettings, SystemHost};
 use crate::session::{EndReason, SessionId};
 use crate::telemetry::chain;
 use enlist::{be_taken_on, watch_signals};
@@ -343,6 +343,7 @@ impl Control {
     fn recorder_settings(&self) -> RecorderSettings {
         let settings = &self.settings;
         RecorderSettings {
+            host: Arc::new(SystemHost),
             session: settings.session.to_string(),
             name: settings.name.clone(),
             dir: settings.session_dir.clone(),
@@ -353,6 +354,7 @@ impl Control {
             sync_interval: settings.sync_interval,
             resumed: settings.resumed,
             give_up_after: settings.source_lost_after,
+            held_bytes_max: HELD_BYTES_MAX,
             first_segment: self.first_segment,
         }
     }
