@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lets each system call of a daemon and its workers go wrong once, a run each, and prints a table that ends with
-# `N passed, M failed`: half an hour on two cores.
+# `N passed, M failed`: an hour on two cores.
 #
 #   scripts/sweep.sh [PROCESS [CLASS [FAULT [NUMBER]]]]     all, or these: worker write EIO 3
 #

@@ -148,7 +148,7 @@ async fn a_directory_that_somebody_moves_away_while_it_is_recorded_is_there_agai
 /// Each thread's first sync fails: also that of the repair, until the daemon has it done.
 #[tokio::test]
 async fn syncs_that_fail_after_the_stop_lose_nothing() {
-    let agent = recording("media.sync_ms = 60000").await;
+    let agent = recording("media.sync_ms = 10000").await;
     let worker = agent.site.worker("s");
     let Some(_tracer) = Tracer::hold(worker, &["fdatasync:error=EIO:when=1"]) else { return };
     let stopped = agent.stop("s").await.expect("it stops");

@@ -109,7 +109,8 @@ pub fn count(path: &Path) -> Vec<(String, u64)> {
             Some("audio") => {
                 samples(path, &stream["index"].to_string()) / stream["channels"].as_u64().expect("channels")
             }
-            _ => packets.expect("ffprobe counts packets"),
+            // Of none it says nothing.
+            _ => packets.unwrap_or(0),
         };
         (source.to_owned(), units)
     });
