@@ -16,7 +16,7 @@ pub struct Anchor {
 
 impl Anchor {
     /// The present instant.
-    pub fn now(clock: &impl Clock) -> Self {
+    pub fn now(clock: &(impl Clock + ?Sized)) -> Self {
         Self { mono: clock.now(), wall: clock.wall() }
     }
 

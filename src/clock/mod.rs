@@ -31,6 +31,8 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn now(&self) -> MonoTime;
     /// The present wall clock time.
     fn wall(&self) -> WallTime;
+    /// `CLOCK_BOOTTIME` in nanoseconds: as monotonic, but it goes on while the host is suspended.
+    fn boot(&self) -> u64;
 
     /// The wall clock time at which the monotonic clock showed `at`, by the present offset of the two.
     fn wall_at(&self, at: MonoTime) -> WallTime {

@@ -42,4 +42,8 @@ impl Clock for SimulatedClock {
     fn wall(&self) -> WallTime {
         self.lock().1
     }
+
+    fn boot(&self) -> u64 {
+        self.now().nanos()
+    }
 }

@@ -8,13 +8,6 @@ use super::{Clock, MonoTime, WallTime};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-impl SystemClock {
-    /// `CLOCK_BOOTTIME` in nanoseconds: as monotonic, but it goes on while the host is suspended.
-    pub fn boot(self) -> u64 {
-        nanos(ClockId::Boottime)
-    }
-}
-
 fn nanos(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).expect("clocks that count from boot start at zero");
@@ -30,5 +23,9 @@ impl Clock for SystemClock {
     fn wall(&self) -> WallTime {
         let time = clock_gettime(ClockId::Realtime);
         WallTime::from_nanos(i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec))
+    }
+
+    fn boot(&self) -> u64 {
+        nanos(ClockId::Boottime)
     }
 }

@@ -12,6 +12,8 @@
 
 mod body;
 mod error;
+#[cfg(test)]
+pub(crate) mod played;
 mod record;
 mod rescue;
 mod reserve;
@@ -20,9 +22,9 @@ mod store;
 mod writer;
 
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
+use tokio::sync::mpsc::{Sender, channel, error::TrySendError};
 use tokio::sync::oneshot;
 
 use crate::clock::WallTime;
@@ -43,7 +45,7 @@ pub type Answer<T> = oneshot::Receiver<Result<T, JournalError>>;
 /// The journal. It is closed, and its thread joined, when it goes out of scope.
 #[derive(Debug)]
 pub struct Journal {
-    commands: Option<SyncSender<Command>>,
+    commands: Option<Sender<Command>>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -72,10 +74,10 @@ impl Journal {
     }
 
     fn of(store: Store, path: &Path) -> Result<Self, JournalError> {
-        let (commands, queue) = sync_channel(QUEUE_COMMANDS_MAX);
+        let (commands, queue) = channel(QUEUE_COMMANDS_MAX);
         let writer = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || run(store, &queue))
+            .spawn(move || run(store, queue))
             .map_err(|source| JournalError::file(path, source))?;
         Ok(Self { commands: Some(commands), writer: Some(writer) })
     }
@@ -143,7 +145,7 @@ impl Journal {
         match commands.try_send(command) {
             Ok(()) => {}
             Err(TrySendError::Full(command)) => command.refuse(JournalError::Busy),
-            Err(TrySendError::Disconnected(command)) => command.refuse(JournalError::Closed),
+            Err(TrySendError::Closed(command)) => command.refuse(JournalError::Closed),
         }
         answer
     }

@@ -11,6 +11,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 const RESERVE_BYTES: u64 = 2 << 20;
 
 /// A file that holds nothing but room.
+#[derive(Default)]
 pub struct Reserve {
     /// Absent where it can't be made: then there is no reserve.
     file: Option<File>,

@@ -77,6 +77,14 @@ impl Store {
         Ok(Self { connection, reserve })
     }
 
+    /// Rows that are in no file.
+    #[cfg(test)]
+    pub fn in_memory() -> Self {
+        let connection = Connection::open_in_memory().expect("there is memory");
+        connection.execute_batch(SCHEMA).expect("the schema is valid");
+        Self { connection, reserve: Reserve::default() }
+    }
+
     /// Reads every record.
     ///
     /// # Errors

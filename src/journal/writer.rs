@@ -1,7 +1,6 @@
 //! The journal's thread: takes commands in their order, and commits writes that wait together at once.
 
-use std::sync::mpsc::Receiver;
-
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 
 use super::store::Store;
@@ -75,26 +74,37 @@ impl Command {
 }
 
 /// Performs commands until every sender is gone and the queue is empty.
-pub fn run(mut store: Store, queue: &Receiver<Command>) {
+pub fn run(mut store: Store, mut queue: Receiver<Command>) {
     let mut next = None;
-    while let Some(command) = next.take().or_else(|| queue.recv().ok()) {
-        match command {
-            Command::Write(write, reply) => next = write_batch(&mut store, (write, reply), queue),
-            Command::Get(id, reply) => answer(reply, store.get(&id)),
-            Command::List { since, limit, reply } => answer(reply, store.list(since, limit)),
-            Command::Latest { limit, reply } => answer(reply, store.latest(limit)),
-            Command::Unfinished(reply) => answer(reply, store.unfinished()),
-            Command::Ids(reply) => answer(reply, store.ids()),
-            Command::Kept(reply) => answer(reply, store.kept()),
-            Command::LastChange(reply) => answer(reply, store.last_change()),
-            Command::Check(reply) => answer(reply, store.check()),
-        }
+    while let Some(command) = next.take().or_else(|| queue.blocking_recv()) {
+        next = perform(&mut store, command, &mut queue);
     }
     store.close();
 }
 
+/// Performs `command`, and with a write those that wait behind it; a command that was taken out of the queue
+/// and comes next is returned.
+pub fn perform(store: &mut Store, command: Command, queue: &mut Receiver<Command>) -> Option<Command> {
+    match command {
+        Command::Write(write, reply) => return write_batch(store, (write, reply), queue),
+        Command::Get(id, reply) => answer(reply, store.get(&id)),
+        Command::List { since, limit, reply } => answer(reply, store.list(since, limit)),
+        Command::Latest { limit, reply } => answer(reply, store.latest(limit)),
+        Command::Unfinished(reply) => answer(reply, store.unfinished()),
+        Command::Ids(reply) => answer(reply, store.ids()),
+        Command::Kept(reply) => answer(reply, store.kept()),
+        Command::LastChange(reply) => answer(reply, store.last_change()),
+        Command::Check(reply) => answer(reply, store.check()),
+    }
+    None
+}
+
 /// Commits `first` and the writes that wait behind it; the command that ended them is returned.
-fn write_batch(store: &mut Store, first: (Write, Reply<()>), queue: &Receiver<Command>) -> Option<Command> {
+fn write_batch(
+    store: &mut Store,
+    first: (Write, Reply<()>),
+    queue: &mut Receiver<Command>,
+) -> Option<Command> {
     let (mut writes, mut replies) = (vec![first.0], vec![first.1]);
     let mut next = None;
     while writes.len() < BATCH_WRITES_MAX && next.is_none() {

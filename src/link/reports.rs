@@ -58,6 +58,17 @@ pub struct LastAccount {
     pub released_at: Option<MonoTime>,
     /// The boot that these times belong to.
     pub boot_id: String,
+    /// The worker that wrote it; older ones don't say.
+    #[serde(default)]
+    pub pid: Option<u32>,
+}
+
+impl LastAccount {
+    /// Whether the worker with this pid can have written it: what an earlier one of the session left may still
+    /// lie there.
+    pub fn is_of(&self, pid: u32) -> bool {
+        self.pid.is_none_or(|own| own == pid)
+    }
 }
 
 /// Name of the file with a [`LastAccount`] in a session's directory.

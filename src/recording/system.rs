@@ -25,6 +25,10 @@ impl Clock for SystemHost {
     fn wall(&self) -> WallTime {
         SystemClock.wall()
     }
+
+    fn boot(&self) -> u64 {
+        SystemClock.boot()
+    }
 }
 
 impl Host for SystemHost {

@@ -1,7 +1,7 @@
 //! The actor: the one owner of all session state. It takes commands and notices in turn, feeds them
 //! to the machines, and wakes when a deadline has come.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,13 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
 use super::adopt::complete_receipts;
-use super::child::Program;
 use super::command::{Command, Notice, SessionView, StopAsked};
 use super::find::Unknown;
 use super::handle::Handle;
 use super::hotplug;
+use super::inbox::{Heard, Inbox, Turn};
 use super::live::Live;
+use super::processes::{OwnProgram, Processes};
 use super::removal::Shelf;
 use super::scope::Scope;
 use super::socket;
@@ -61,6 +62,12 @@ pub struct SupervisorSettings {
     pub library: Library,
 }
 
+/// What the actor can't do by itself.
+pub(super) struct Surroundings {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) processes: Arc<dyn Processes>,
+}
+
 /// A running actor.
 pub struct Agent {
     /// The way to it.
@@ -75,10 +82,11 @@ pub(super) struct Actor {
     pub(super) link_path: PathBuf,
     pub(super) journal: Journal,
     pub(super) library: Library,
-    pub(super) clock: SystemClock,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) processes: Arc<dyn Processes>,
     pub(super) leases: Leases,
-    pub(super) live: HashMap<SessionId, Live>,
-    pub(super) pending: HashMap<SessionId, Pending>,
+    pub(super) live: BTreeMap<SessionId, Live>,
+    pub(super) pending: BTreeMap<SessionId, Pending>,
     pub(super) tombstones: VecDeque<Tombstone>,
     /// Finished sessions whose receipts the journal has not taken yet.
     pub(super) unsaved: Unsaved,
@@ -107,13 +115,27 @@ pub(super) struct Actor {
 /// The link socket can't be made, or the journal can't be read.
 pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
     let listener = socket::listen(&with.link_path)?;
+    let processes = OwnProgram::new(&with.settings, with.link_path.clone());
+    let pipes = hotplug::pipes(&with.settings.devices);
+    let link = |notices: mpsc::Sender<Notice>| async move {
+        tokio::join!(hotplug::watch(pipes, notices.clone()), socket::serve(listener, notices));
+    };
+    start_in(with, Surroundings { clock: Arc::new(SystemClock), processes: Arc::new(processes) }, link).await
+}
+
+/// As [`start`], in these surroundings; `link` passes on what workers say.
+pub(super) async fn start_in<L: Future<Output = ()> + Send + 'static>(
+    with: SupervisorSettings,
+    Surroundings { clock, processes }: Surroundings,
+    link: impl FnOnce(mpsc::Sender<Notice>) -> L,
+) -> anyhow::Result<Agent> {
     let unfinished = with.journal.unfinished().await??;
     let change = with.journal.last_change().await??;
     complete_receipts(&with.journal, &with.library, with.settings.limits.journal).await?;
     let kept = with.journal.kept().await??;
     let shelf = Shelf::new(kept, &with.library);
     let unknown = Unknown::of(&with.past, &with.journal, &with.library, with.settings.limits.journal).await?;
-    let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+    let (commands, command_inbox) = mpsc::channel(COMMANDS_MAX);
     let (notices, notice_inbox) = mpsc::channel(NOTICES_MAX);
     let (changes, _) = broadcast::channel(CHANGES_MAX);
     let (told, live) = watch::channel(Vec::new());
@@ -124,10 +146,10 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
         link_path: with.link_path,
         journal: with.journal,
         library: with.library,
-        clock: SystemClock,
+        processes,
         leases: Leases::default(),
-        live: HashMap::new(),
-        pending: HashMap::new(),
+        live: BTreeMap::new(),
+        pending: BTreeMap::new(),
         tombstones: VecDeque::new(),
         unsaved: Unsaved::default(),
         unknown,
@@ -139,13 +161,13 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
         notices: notices.clone(),
         changes: changes.clone(),
         tasks: TaskTracker::new(),
-        looked_at: SystemClock.now(),
-        host: HostVitals::new(SystemClock.now(), &with.past),
+        looked_at: clock.now(),
+        host: HostVitals::new(clock.now(), &with.past),
+        clock,
         told,
         told_health,
     };
-    actor.tasks.spawn(hotplug::watch(hotplug::pipes(&actor.settings.devices), notices.clone()));
-    actor.tasks.spawn(socket::serve(listener, notices));
+    actor.tasks.spawn(link(notices));
     for id in unfinished.skipped {
         let problem = format!(
             "the journal's record of session {id} can't be read: its media is in the media directory"
@@ -156,26 +178,25 @@ pub async fn start(with: SupervisorSettings) -> anyhow::Result<Agent> {
         actor.take_up(record);
     }
     actor.find_unknown();
-    let task = tokio::spawn(actor.run(inbox, notice_inbox));
+    let task = tokio::spawn(actor.run(Inbox {
+        commands: command_inbox,
+        notices: notice_inbox,
+        turn: Turn::default(),
+    }));
     Ok(Agent { handle: Handle { commands, changes, live, health, scope: Scope::Everybody }, task })
 }
 
 impl Actor {
-    async fn run(
-        mut self,
-        mut commands: mpsc::Receiver<Command>,
-        mut notices: mpsc::Receiver<Notice>,
-    ) -> Journal {
+    async fn run(mut self, mut inbox: Inbox) -> Journal {
         let mut tick = Instant::now() + TICK;
         loop {
             let wake = self.next_wake().min(tick);
-            tokio::select! {
-                notice = notices.recv() => self.on_notice(notice.expect("the actor holds a sender")),
-                command = commands.recv() => match command {
-                    Some(command) => self.on_command(command),
-                    None => break,
-                },
-                () = tokio::time::sleep_until(wake) => {}
+            if let Ok(heard) = tokio::time::timeout_at(wake, inbox.next()).await {
+                match heard {
+                    Heard::Command(command) => self.on_command(command),
+                    Heard::Notice(notice) => self.on_notice(*notice),
+                    Heard::End => break,
+                }
             }
             // However many messages come, the clock is looked at.
             if Instant::now() >= wake {
@@ -185,7 +206,7 @@ impl Actor {
             self.tell_who_is_live();
             self.tell_health();
         }
-        drop(notices);
+        drop(inbox);
         self.tasks.close();
         self.tasks.wait().await;
         self.journal
@@ -318,10 +339,6 @@ impl Actor {
             steady: self.settings.worker.steady,
             restarts: self.settings.worker.restarts_max,
         }
-    }
-
-    pub(super) fn program(&self) -> Program {
-        Program::new(&self.settings)
     }
 
     fn tell_who_is_live(&mut self) {

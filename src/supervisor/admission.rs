@@ -7,7 +7,7 @@ use super::actor::Actor;
 use super::answer::send;
 use super::command::{AdmissionOrder, AgentView, Reply, ServingState};
 use super::refusal::{Refusal, RefusalKind};
-use crate::clock::{Clock, MonoTime};
+use crate::clock::MonoTime;
 use crate::session::machine::Phase;
 use crate::session::{Account, SourceState};
 

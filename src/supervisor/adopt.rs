@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::actor::Actor;
-use super::launch;
+use super::blocking::apart;
 use super::live::Live;
-use crate::clock::{Clock, MonoTime};
+use crate::clock::MonoTime;
 use crate::journal::{Journal, Record};
 use crate::library::Library;
 use crate::session::machine::{Event, Left, LeftWorker, Machine, StopMode};
@@ -27,7 +27,7 @@ pub(super) async fn complete_receipts(
 ) -> anyhow::Result<()> {
     let records = journal.latest(LATEST).await??.records;
     let library = library.clone();
-    let completed = tokio::task::spawn_blocking(move || {
+    let completed = apart(move || {
         for receipt in records.iter().filter_map(|record| record.receipt.as_ref()) {
             if let Err(error) = library.complete_receipt(receipt) {
                 tracing::error!(session = %receipt.session_id, %error, "receipt.json can't be written; the journal has the receipt");
@@ -46,7 +46,7 @@ impl Actor {
     /// When a journalled session ends by itself: as its start has mapped it, unless the host was booted
     /// since; then only the wall clock tells.
     fn ends_of(&self, record: &Record) -> (Option<u64>, Option<MonoTime>) {
-        if let Some(ends) = record.ends.as_ref().filter(|ends| ends.boot_id == launch::boot_id()) {
+        if let Some(ends) = record.ends.as_ref().filter(|ends| ends.boot_id == self.processes.boot_id()) {
             return (ends.expires_at, ends.ends_at);
         }
         let (now, wall) = (self.clock.now(), self.clock.wall());
@@ -97,8 +97,8 @@ impl Actor {
     pub(super) fn take_up(&mut self, record: Record) {
         let id: SessionId = record.spec.id().clone();
         let now = self.clock.now();
-        let worker = record.worker.clone();
-        let alive = worker.and_then(|worker| launch::adopt(&worker).ok());
+        let pid = record.worker.as_ref().map(|worker| worker.pid);
+        let alive = self.processes.adopt(&id, record.worker.as_ref());
         let left = Left {
             cause: record.stop.as_ref().map(|stop| stop.reason),
             worker: if alive.is_some() { LeftWorker::Alive } else { LeftWorker::Gone },
@@ -106,11 +106,11 @@ impl Actor {
         };
         let (machine, actions) = Machine::recover(self.limits(), now, left);
         let dead = alive.is_none();
-        if dead && self.never_began(&record) {
-            return self.forget(&id);
-        }
         if dead && let Ok(Some(receipt)) = self.library.receipt(&id) {
             return self.take_receipt(record, receipt);
+        }
+        if dead && self.never_began(&record) {
+            return self.forget(&id);
         }
         let aborted = record.stop.as_ref().is_some_and(|stop| stop.abort);
         let mut live = Live::new(machine, record, now);
@@ -122,8 +122,9 @@ impl Actor {
         match alive {
             Some((process, ended)) => {
                 tracing::info!(session = %id, pid = process.pid(), "session taken up: its worker is awaited");
+                self.watch(&id, process.pid(), ended);
+                live.record.worker = Some(process.identity());
                 live.process = Some(process);
-                self.watch(&id, ended);
             }
             None => tracing::warn!(session = %id, "session taken up: its worker is gone"),
         }
@@ -135,7 +136,8 @@ impl Actor {
             self.feed(&id, event);
         }
         if dead {
-            if let Some(last) = self.library.last_account(&id) {
+            let last = self.library.last_account(&id);
+            if let Some(last) = last.filter(|last| pid.is_none_or(|pid| last.is_of(pid))) {
                 self.hear_last(&id, last);
             }
             self.feed(&id, Event::Exited);

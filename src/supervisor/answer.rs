@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::actor::Actor;
 use super::command::{DeviceView, Holder, Notice, Reply, SessionView, Stopped, WaitFor};
+use super::compose;
 use super::refusal::Refusal;
 use super::scope::Scope;
 use super::search::Found;
 use super::vitals::Look;
-use super::{child, compose};
 use crate::session::SessionId;
 use crate::session::device::{DeviceKey, FoundDevice, MediaType};
 use crate::session::machine::{Phase, StartOutcome};
@@ -149,7 +149,7 @@ impl Actor {
 
     /// Answers with the devices of the host and who holds them.
     pub(super) fn devices(&mut self, scope: &Scope, reply: Reply<Vec<DeviceView>>) {
-        let (program, timeout) = (self.program(), self.settings.limits.probe);
+        let probed = self.processes.probe(self.settings.limits.probe);
         let configured = self.settings.devices.clone();
         let leases = self.leases.clone();
         let within = self.live.iter().filter(|(_, live)| scope.holds(&live.record.spec));
@@ -160,7 +160,7 @@ impl Actor {
         };
         let notices = self.notices.clone();
         self.tasks.spawn(async move {
-            let probed = child::probe(program, timeout).await;
+            let probed = probed.await;
             if let Ok(Found { doubt: Some(problem), .. }) = &probed {
                 // An actor that has ended has nobody to tell.
                 let _ = notices.send(Notice::Troubled { problem: problem.clone() }).await;

@@ -1,7 +1,7 @@
 //! Short-lived processes of ours: the probe and the repair. They may hang in a driver or a disk, so
 //! they are waited for only so long, and end with the one who waits.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines, Take};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::Instant;
 
+use super::processes::RepairOrder;
 use super::refusal::{Refusal, RefusalKind};
 use super::search::{Found, Search};
 use crate::config::{LogFormat, Settings};
 use crate::link::{LINK_VERSION, ProbeHead, ProbeLine, RepairReport};
-use crate::session::{MediaFile, SessionId};
+use crate::session::SessionId;
 use crate::telemetry;
 
 /// Finished files that a repair is told of; an argument is at most 128 KiB long (`execve(2)`).
@@ -26,6 +27,7 @@ const REPAIR_PAUSES: [Duration; 3] =
 const REPORT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The program that workers, probes and repairs run.
+#[derive(Clone)]
 pub(super) struct Program {
     path: PathBuf,
     child_log: String,
@@ -101,17 +103,14 @@ async fn listen(lines: &mut Lines<BufReader<Take<ChildStdout>>>, search: &mut Se
     Ok(())
 }
 
-/// Repairs what a dead worker of `session` left in `dir`; the `known` files were finished, and a new worker writes
-/// those from number `before` on. What keeps a repair from its work may pass: it is tried again within `timeout`.
+/// Repairs what a dead worker left. What keeps a repair from its work may pass: it is tried again within `timeout`.
 pub(super) async fn repair(
     program: &Program,
-    session: &SessionId,
-    dir: &Path,
-    known: &[MediaFile],
-    before: Option<u32>,
+    order: &RepairOrder,
     timeout: Duration,
 ) -> Result<RepairReport, Refusal> {
     let deadline = Instant::now() + timeout;
+    let RepairOrder { session, dir, known, before } = order;
     let known = serde_json::to_string(&known[..known.len().min(KNOWN_FILES_MAX)]).unwrap_or_default();
     let mut pauses = REPAIR_PAUSES.iter();
     loop {

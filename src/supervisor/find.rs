@@ -9,10 +9,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::actor::Actor;
-use super::child::{self, Program};
+use super::blocking::apart;
 use super::command::{Notice, SessionView};
-use super::{compose, launch, leftover, rebuild};
-use crate::clock::{Clock, SystemClock};
+use super::processes::{Processes, RepairOrder};
+use super::{compose, leftover, rebuild};
+use crate::clock::Clock;
 use crate::journal::{Journal, Past, Record};
 use crate::library::Library;
 use crate::link::RepairReport;
@@ -51,7 +52,7 @@ impl Unknown {
         }
         let known: HashSet<String> = journal.ids().await??.into_iter().collect();
         let library = library.clone();
-        let listed = tokio::task::spawn_blocking(move || library.session_ids());
+        let listed = apart(move || library.session_ids());
         match tokio::time::timeout(wait, listed).await {
             Ok(Ok(Ok(ids))) => {
                 Ok(Self { left: ids.into_iter().filter(|id| !known.contains(id.as_str())).collect() })
@@ -80,7 +81,8 @@ impl Unknown {
 struct Finder {
     library: Library,
     link: PathBuf,
-    program: Program,
+    clock: Arc<dyn Clock>,
+    processes: Arc<dyn Processes>,
     timeout: Duration,
 }
 
@@ -97,7 +99,8 @@ impl Actor {
         let finder = Finder {
             library: self.library.clone(),
             link: self.link_path.clone(),
-            program: self.program(),
+            clock: Arc::clone(&self.clock),
+            processes: Arc::clone(&self.processes),
             timeout: self.settings.limits.repair,
         };
         let (left, notices) = (self.unknown.left.clone(), self.notices.clone());
@@ -156,7 +159,7 @@ impl Finder {
     /// The sessions that workers of this daemon's link still capture, or drain.
     async fn running(&self) -> HashSet<String> {
         let link = self.link.clone();
-        tokio::task::spawn_blocking(move || leftover::sessions(&link)).await.unwrap_or_default()
+        apart(move || leftover::sessions(&link)).await.unwrap_or_default()
     }
 
     /// `None` while a worker has it.
@@ -164,11 +167,11 @@ impl Finder {
         if running.contains(id.as_str()) {
             return None;
         }
-        let (library, own) = (self.library.clone(), id.clone());
-        let looked = tokio::task::spawn_blocking(move || {
+        let (library, own, clock) = (self.library.clone(), id.clone(), Arc::clone(&self.clock));
+        let looked = apart(move || {
             let receipt = library.receipt(&own);
             if let Ok(Some(receipt)) = receipt {
-                return Ok(Seen::Receipt(Box::new(rebuild::of_receipt(receipt, SystemClock.wall()))));
+                return Ok(Seen::Receipt(Box::new(rebuild::of_receipt(receipt, clock.wall()))));
             }
             if let Err(error) = receipt {
                 tracing::error!(session = %own, %error, "receipt.json can't be read: the media tells what it can");
@@ -198,9 +201,9 @@ impl Finder {
                 Err(problem) => return Some(Found::Failed(problem)),
             },
         };
-        let same_boot = last.as_ref().is_some_and(|last| last.boot_id == launch::boot_id());
-        let now = SystemClock.wall();
-        let wall_at = |at| if same_boot { SystemClock.wall_at(at) } else { now };
+        let same_boot = last.as_ref().is_some_and(|last| last.boot_id == self.processes.boot_id());
+        let now = self.clock.wall();
+        let wall_at = |at| if same_boot { self.clock.wall_at(at) } else { now };
         let record = rebuild::of_media(id, last.map(|last| *last), &report, now, wall_at);
         Some(record.map_or(Found::Nothing, |record| Found::Session(Box::new(record))))
     }
@@ -208,7 +211,8 @@ impl Finder {
     async fn repair(&self, id: &SessionId) -> Result<RepairReport, String> {
         let dir = self.library.session_dir(id);
         tracing::warn!(session = %id, "a worker left no account: its files are being repaired");
-        let repaired = child::repair(&self.program, id, &dir, &[], None, self.timeout).await;
+        let order = RepairOrder { session: id.clone(), dir: dir.clone(), known: Vec::new(), before: None };
+        let repaired = self.processes.repair(order, self.timeout).await;
         repaired.map_err(|refusal| {
             let dir = dir.display();
             format!("session {id}, which the journal has lost, can't be repaired: {}; run `shutterd repair {dir}`, then `shutterd fsck`", refusal.message)

@@ -12,6 +12,8 @@ use rustix::process::Signal;
 
 use super::launch::{Process, name_of};
 use crate::clock::{Clock, MonoTime, SystemClock};
+use crate::journal::WorkerIdentity;
+use crate::session::SessionId;
 
 /// How long workers are waited for.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,12 @@ pub fn end_left_over(link: &Path, limits: EndLimits) -> LeftOver {
 /// The sessions of the workers that dial `link`.
 pub(super) fn sessions(link: &Path) -> HashSet<String> {
     find(link).into_iter().map(|(_, session)| session).collect()
+}
+
+/// The worker of `session` that dials `link`.
+pub(super) fn identity(link: &Path, session: &SessionId) -> Option<WorkerIdentity> {
+    let mut workers = find(link).into_iter();
+    workers.find(|(_, of)| of == session.as_str()).map(|(process, _)| process.identity())
 }
 
 /// The workers that dial `link`, with their sessions, of those whose command line this process may read.

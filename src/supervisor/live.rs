@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::command::{Reply, SessionView, Stopped, WaitFor};
-use super::launch::Process;
+use super::processes::Worker;
 use super::refusal::Refusal;
 use crate::clock::{MonoTime, WallTime};
 use crate::journal::Record;
@@ -33,7 +33,7 @@ pub(super) struct Live {
     pub(super) expires_at: Option<u64>,
     pub(super) ends_at: Option<MonoTime>,
     pub(super) deadline: Option<MonoTime>,
-    pub(super) process: Option<Process>,
+    pub(super) process: Option<Box<dyn Worker>>,
     /// The journal knows which process the worker is: only then may it touch a device.
     pub(super) identified: bool,
     /// A worker that has dialled in before that.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use rustix::process::Signal;
 
 use super::actor::Actor;
+use super::blocking::apart;
 use super::command::{Notice, SessionView};
 use super::launch;
 use super::live::Live;
 use super::refusal::{Refusal, RefusalKind};
-use crate::clock::Clock;
 use crate::journal::{EndsRecord, JournalError, Record, StopRecord};
 use crate::link::message::{Stop, ToWorker, to_worker};
 use crate::session::machine::{Action, Event, Phase, StopMode};
@@ -92,7 +92,8 @@ impl Actor {
             live.record.account = Some(live.account.clone());
             if live.expires_at.is_some() || live.ends_at.is_some() {
                 let (expires_at, ends_at) = (live.expires_at, live.ends_at);
-                live.record.ends = Some(EndsRecord { boot_id: launch::boot_id(), expires_at, ends_at });
+                live.record.ends =
+                    Some(EndsRecord { boot_id: self.processes.boot_id(), expires_at, ends_at });
             }
             live.record.forced = live.machine.is_forced();
             let worker_state = match live.record.receipt {
@@ -126,7 +127,7 @@ impl Actor {
         self.tasks.spawn(async move {
             if let Some(receipt) = &finished {
                 let (library, receipt) = (library.clone(), receipt.clone());
-                let laid = tokio::task::spawn_blocking(move || library.write_receipt(&receipt)).await;
+                let laid = apart(move || library.write_receipt(&receipt)).await;
                 if let Ok(Err(error)) = laid {
                     tracing::error!(session = %id, %error, "receipt.json can't be written; the journal has the receipt");
                 }
@@ -134,7 +135,7 @@ impl Actor {
             let outcome = written.await.unwrap_or(Err(JournalError::Closed));
             if finished.is_some() && outcome.is_ok() {
                 let session = id.clone();
-                let forgotten = tokio::task::spawn_blocking(move || library.forget_last_account(&session)).await;
+                let forgotten = apart(move || library.forget_last_account(&session)).await;
                 if let Ok(Err(error)) = forgotten {
                     tracing::warn!(session = %id, %error, "what the worker left beside the media can't be removed");
                 }
@@ -207,7 +208,7 @@ impl Actor {
     }
 
     fn launch(&mut self, id: &SessionId) -> Result<(), Refusal> {
-        let (process, reaped) = launch::launch(&self.program(), &self.link_path, id).map_err(|error| {
+        let (process, reaped) = self.processes.launch(id).map_err(|error| {
             let program = self.settings.worker.path.clone().unwrap_or_default();
             let message = format!(
                 "no worker can be started ({}): {error}; check worker.path and the limits on processes",
@@ -216,7 +217,7 @@ impl Actor {
             Refusal::new(RefusalKind::Internal, "WORKER_NOT_LAUNCHED", message).about("session", id)
         })?;
         tracing::info!(session = %id, pid = process.pid(), "worker started");
-        self.watch(id, reaped);
+        self.watch(id, process.pid(), reaped);
         let live = self.live.get_mut(id).expect("only live sessions have workers");
         live.record.worker = Some(process.identity());
         (live.identified, live.early, live.link) = (false, None, None);
@@ -225,7 +226,12 @@ impl Actor {
     }
 
     /// Tells the actor when a worker has ended.
-    pub(super) fn watch(&mut self, id: &SessionId, ended: impl Future<Output = String> + Send + 'static) {
+    pub(super) fn watch(
+        &mut self,
+        id: &SessionId,
+        pid: u32,
+        ended: impl Future<Output = String> + Send + 'static,
+    ) {
         let (id, notices, library) = (id.clone(), self.notices.clone(), self.library.clone());
         self.tasks.spawn(async move {
             let status = tokio::select! {
@@ -234,8 +240,8 @@ impl Actor {
                 () = notices.closed() => return,
             };
             let session = id.clone();
-            let last = tokio::task::spawn_blocking(move || library.last_account(&session)).await;
-            let last = last.ok().flatten().map(Box::new);
+            let last = apart(move || library.last_account(&session)).await;
+            let last = last.ok().flatten().filter(|last| last.is_of(pid)).map(Box::new);
             // An actor that has ended leaves the rest to the next daemon.
             let _ = notices.send(Notice::Exited { id, status, last }).await;
         });
@@ -289,7 +295,7 @@ impl Actor {
         let (library, own, notices) = (self.library.clone(), id.clone(), self.notices.clone());
         self.tasks.spawn(async move {
             let session = own.clone();
-            let removed = tokio::task::spawn_blocking(move || library.remove(&session)).await;
+            let removed = apart(move || library.remove(&session)).await;
             if let Ok(Err(error)) = removed {
                 tracing::error!(session = %own, %error, "what a failed start left behind can't be removed");
             }

@@ -10,11 +10,12 @@ use tokio::sync::oneshot;
 
 use super::actor::Actor;
 use super::answer::send;
+use super::blocking::apart;
 use super::command::{Notice, Reply, SessionView};
 use super::compose;
 use super::refusal::Refusal;
 use super::scope::Scope;
-use crate::clock::{Clock, MonoTime};
+use crate::clock::MonoTime;
 use crate::journal::{JournalError, Record};
 use crate::library::{Library, RemovalError};
 use crate::session::limits::WARNINGS_MAX;
@@ -210,7 +211,7 @@ impl Actor {
         self.shelf.measuring = true;
         let (library, notices) = (self.library.clone(), self.notices.clone());
         self.tasks.spawn(async move {
-            let space = tokio::task::spawn_blocking(move || library.space()).await;
+            let space = apart(move || library.space()).await;
             let free_bytes = space.ok().and_then(Result::ok).map(|(free, _)| free);
             // An actor that has ended removes nothing.
             let _ = notices.send(Notice::Removal(RemovalNotice::Measured { free_bytes })).await;
@@ -238,7 +239,7 @@ impl Actor {
         }
         let (library, notices) = (self.library.clone(), self.notices.clone());
         self.tasks.spawn(async move {
-            if let Ok(outcome) = tokio::task::spawn_blocking(move || library.check_removal(&receipt)).await {
+            if let Ok(outcome) = apart(move || library.check_removal(&receipt)).await {
                 // An actor that has ended removes nothing.
                 let _ =
                     notices.send(Notice::Removal(RemovalNotice::Checked { record, reason, outcome })).await;
@@ -278,7 +279,7 @@ impl Actor {
         let (library, notices) = (self.library.clone(), self.notices.clone());
         let Some(receipt) = record.receipt.clone() else { return };
         self.tasks.spawn(async move {
-            let removed = tokio::task::spawn_blocking(move || {
+            let removed = apart(move || {
                 library.check_removal(&receipt)?;
                 // As long as it lies there it says the same as the journal. A full disk is no reason to keep
                 // media.
@@ -323,7 +324,7 @@ impl Actor {
             let outcome = written.await.unwrap_or(Err(JournalError::Closed));
             if outcome.is_ok() && is_removed(&record) {
                 let session = record.spec.id().clone();
-                let gone = tokio::task::spawn_blocking(move || library.remove_dir(&session)).await;
+                let gone = apart(move || library.remove_dir(&session)).await;
                 if let Ok(Err(error)) = gone {
                     tracing::warn!(session = %record.spec.id(), %error, "an empty directory can't be removed");
                 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::actor::Actor;
 use super::command::Notice;
+use super::compose;
+use super::processes::RepairOrder;
 use super::refusal::Refusal;
-use super::{child, compose};
 use crate::clock::MonoTime;
 use crate::link::RepairReport;
 use crate::session::SessionId;
@@ -56,16 +57,17 @@ impl Actor {
 
     /// Repairs what dead workers left: all of it, or what lies before the files of the one that goes on.
     pub(super) fn repair(&mut self, id: &SessionId) {
-        let (program, timeout) = (self.program(), self.settings.limits.repair);
         let dir = self.library.session_dir(id);
         let Some(live) = self.live.get_mut(id) else { return };
         let before = (live.machine.phase() == Phase::Working).then_some(live.first_segment);
         let dead = live.record.dead.as_ref().filter(|_| before.is_some());
         let known = dead.map_or(&live.account, |dead| &dead.account).files.clone();
+        let order = RepairOrder { session: id.clone(), dir, known, before };
+        let repaired = self.processes.repair(order, self.settings.limits.repair);
         let (own, notices) = (id.clone(), self.notices.clone());
         tracing::warn!(session = %id, before, "a worker left no account: its files are being repaired");
         let task = self.tasks.spawn(async move {
-            let report = child::repair(&program, &own, &dir, &known, before, timeout).await;
+            let report = repaired.await;
             // An actor that has ended leaves the rest to the next daemon.
             let _ = notices.send(Notice::Repaired { id: own, report }).await;
         });

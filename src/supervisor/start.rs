@@ -6,14 +6,15 @@ use serde_json::{Map, Value};
 
 use super::actor::Actor;
 use super::answer::send;
+use super::blocking::apart;
 use super::command::{Notice, Reply, ServingState, SessionView, StopAsked};
+use super::compose;
 use super::live::Live;
 use super::refusal::{Refusal, RefusalKind};
 use super::scope::Scope;
 use super::search::Found;
 use super::vitals::Look;
-use super::{child, compose};
-use crate::clock::{Anchor, Clock};
+use crate::clock::Anchor;
 use crate::journal::{JournalError, Record};
 use crate::library::Library;
 use crate::session::device::DeviceSpec;
@@ -95,10 +96,13 @@ impl Actor {
     fn look_for_devices(&mut self, spec: &SessionSpec) {
         let (id, known) = (spec.id().clone(), self.journal.get(spec.id().clone()));
         let search = !needs_no_search(spec.sources(), &self.settings.devices);
-        let (program, timeout) = (self.program(), self.settings.limits.probe);
+        let probed = search.then(|| self.processes.probe(self.settings.limits.probe));
         let (notices, library) = (self.notices.clone(), self.library.clone());
         self.tasks.spawn(async move {
-            let devices = if search { child::probe(program, timeout).await } else { Ok(Found::default()) };
+            let devices = match probed {
+                Some(probed) => probed.await,
+                None => Ok(Found::default()),
+            };
             let known =
                 known.await.unwrap_or(Err(JournalError::Closed)).map_err(|error| Refusal::journal(&error));
             let known = match known {
@@ -185,7 +189,7 @@ impl Actor {
     fn record(&self, spec: &SessionSpec, options: &StartOptions, devices: Vec<DeviceSpec>) -> Record {
         Record {
             account: Some(compose::empty_account(spec, &devices)),
-            anchor: Some(Anchor::now(&self.clock)),
+            anchor: Some(Anchor::now(self.clock.as_ref())),
             change: self.change,
             ..Record::new(spec.clone(), options.clone(), devices, self.clock.wall())
         }
@@ -196,7 +200,7 @@ impl Actor {
 /// delete it.
 async fn no_media(library: Library, id: SessionId) -> Result<(), Refusal> {
     let dir = library.session_dir(&id);
-    let looked = tokio::task::spawn_blocking(move || match dir.read_dir() {
+    let looked = apart(move || match dir.read_dir() {
         Ok(mut entries) => (entries.next().is_some(), dir),
         Err(error) => (error.kind() != std::io::ErrorKind::NotFound, dir),
     });

@@ -9,7 +9,7 @@ use super::command::{Notice, StopAsked, Stopped};
 use super::compose;
 use super::refusal::Refusal;
 use super::scope::Scope;
-use crate::clock::{Clock, MonoTime};
+use crate::clock::MonoTime;
 use crate::journal::{JournalError, Record, StopRecord};
 use crate::session::limits::{STOP_KEYS_MAX, TOMBSTONE, TOMBSTONES_MAX};
 use crate::session::machine::{Event, StopMode};

@@ -1,7 +1,7 @@
 //! Receipts that the journal has not taken: a session that is finished without it is kept here, answered
 //! with, and offered again until the journal has it. Nothing that was said is taken back.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::journal::Record;
 use crate::session::SessionId;
@@ -9,7 +9,7 @@ use crate::session::SessionId;
 /// Finished sessions whose receipts the journal has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Unsaved {
-    sessions: HashMap<SessionId, Entry>,
+    sessions: BTreeMap<SessionId, Entry>,
 }
 
 #[derive(Debug)]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::actor::Actor;
-use super::child;
+use super::blocking::apart;
 use super::command::{Notice, ServingState};
 use super::hotplug::Catalog;
 use super::live::Live;
 use super::refusal::Refusal;
 use super::search::Found;
-use crate::clock::{Clock, MonoTime};
+use crate::clock::MonoTime;
 use crate::journal::Past;
 use crate::session::device::FoundDevice;
 use crate::session::health::{
@@ -117,7 +117,7 @@ impl Actor {
         if self.host.disk_at.is_due(now, DISK_EVERY) {
             let (library, tell) = (self.library.clone(), tell.clone());
             self.tasks.spawn(async move {
-                let space = tokio::task::spawn_blocking(move || library.space());
+                let space = apart(move || library.space());
                 let looked = match tokio::time::timeout(DISK_EVERY, space).await {
                     Ok(Ok(Ok((free, _)))) => Ok(free),
                     Ok(Ok(Err(error))) => Err(format!("media_dir can't be read: {error}; check its disk")),
@@ -150,9 +150,9 @@ impl Actor {
         };
         if self.host.probe_at.is_due(now, every) {
             self.host.catalog.searched();
-            let (program, timeout) = (self.program(), self.settings.limits.probe);
+            let probed = self.processes.probe(self.settings.limits.probe);
             self.tasks.spawn(async move {
-                tell(Look::probe(&child::probe(program, timeout).await)).await;
+                tell(Look::probe(&probed.await)).await;
             });
         }
     }

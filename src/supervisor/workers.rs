@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::actor::Actor;
 use super::live::{Early, Live};
 use super::refusal::{Refusal, RefusalKind};
-use crate::clock::{Clock, MonoTime};
+use crate::clock::MonoTime;
 use crate::journal::{StopRecord, WorkerIdentity};
 use crate::link::message::{
     Ending, Heard, Hello, Refused, Report, ToWorker, Welcome, from_worker::Body, to_worker,
@@ -77,7 +77,7 @@ impl Actor {
             );
             return Err(Refusal::new(RefusalKind::Internal, "WORKER_VERSION", message).about("session", id));
         }
-        let expected = live.process.as_ref().map(super::launch::Process::pid);
+        let expected = live.process.as_ref().map(|process| process.pid());
         if expected != Some(pid) || hello.pid != pid {
             let message = format!("process {pid} says it captures session {id}, but is not its worker");
             return Err(Refusal::new(RefusalKind::FailedPrecondition, "NOT_THE_WORKER", message));
@@ -247,7 +247,7 @@ impl Actor {
     /// What a worker left beside its media counts as said, where its words did not come through.
     pub(super) fn hear_last(&mut self, id: &SessionId, last: LastAccount) {
         let Some(live) = self.live.get_mut(id).filter(|live| !live.machine.is_accounted()) else { return };
-        let same_boot = last.boot_id == super::launch::boot_id();
+        let same_boot = last.boot_id == self.processes.boot_id();
         let wall = |at: MonoTime| if same_boot { self.clock.wall_at(at) } else { self.clock.wall() };
         live.take_account(last.account);
         live.released_at = last.released_at.map(wall).or(live.released_at);

@@ -113,6 +113,10 @@ impl Clock for Model {
     fn wall(&self) -> WallTime {
         self.threads.clock().wall()
     }
+
+    fn boot(&self) -> u64 {
+        self.threads.clock().boot()
+    }
 }
 
 impl Host for Model {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::actor::Actor;
 use super::command::Notice;
-use crate::clock::{Clock, MonoTime};
+use crate::clock::MonoTime;
 use crate::link::message::{DevicesChanged, ToWorker, to_worker};
 use crate::session::device::FoundDevice;
 use crate::session::resolve::{ConfiguredDevice, Place};

@@ -107,6 +107,7 @@ impl Control {
             stop_at: self.stop.get().unwrap_or_else(|| SystemClock.now()),
             released_at: self.released_at,
             boot_id: boot_id(),
+            pid: Some(std::process::id()),
         };
         let json = serde_json::to_vec(&last).expect("an account has nothing that JSON can't say");
         let draft = dir.join(LAST_ACCOUNT_DRAFT_NAME);
