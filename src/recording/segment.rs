@@ -309,10 +309,11 @@ fn abandon(
     path: PathBuf,
     file: Arc<dyn HostFile>,
     syncer: Syncer,
-    mut patches: Vec<Patch>,
+    patches: Vec<Patch>,
 ) -> Abandoned {
     let mut undone = syncer.abandon();
-    patches.append(&mut undone.patches);
+    // What takes something out comes last: it takes the checksum of its cluster away.
+    let mut patches = [std::mem::take(&mut undone.patches), patches].concat();
     let durable_bytes = undone.durable_bytes;
     // What lies behind is written elsewhere, and must not be found here too.
     if let Err(error) = file.set_length(durable_bytes) {

@@ -145,17 +145,17 @@ async fn a_directory_that_somebody_moves_away_while_it_is_recorded_is_there_agai
     assert!(receipt.warnings.iter().any(|it| it.contains("moved")), "{receipt:?}");
 }
 
-/// Each thread's first sync fails: also that of the repair, until the daemon has it done.
+/// Each thread's first sync fails: also that of the repair, which begins again.
 #[tokio::test]
 async fn syncs_that_fail_after_the_stop_lose_nothing() {
-    let agent = recording("media.sync_ms = 10000").await;
+    let agent = recording("media.sync_ms = 3000").await;
     let worker = agent.site.worker("s");
     let Some(_tracer) = Tracer::hold(worker, &["fdatasync:error=EIO:when=1"]) else { return };
     let stopped = agent.stop("s").await.expect("it stops");
     let receipt = stopped.receipt.expect("its receipt");
     assert_eq!((receipt.end_reason.as_str(), lost(&receipt)), ("stop_requested", 0), "{receipt:?}");
     // All may have been durable just before, in one file.
-    assert!(receipt.files.len() <= 2 && receipt.forced, "{receipt:?}");
+    assert!(receipt.files.len() <= 2 && !receipt.forced, "{receipt:?}");
     check(&agent.site, &receipt);
 }
 

@@ -1,5 +1,6 @@
 //! Files that a disk doesn't give back as they were written.
 
+use super::players::mkvtoolnix_is_content;
 use super::*;
 
 #[test]

@@ -23,6 +23,7 @@ mod run;
 #[expect(dead_code, reason = "flows use more of it")]
 #[path = "../flows/site.rs"]
 mod site;
+mod stopped;
 mod table;
 mod traced;
 
