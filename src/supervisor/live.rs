@@ -114,6 +114,15 @@ impl Live {
         self.present = Some(account);
     }
 
+    /// No worker captures any more.
+    pub(super) fn orphan(&mut self, reason: &str) {
+        self.account.orphan(reason);
+        // A repair that ends meanwhile joins anew what the worker has said last.
+        if let Some(present) = &mut self.present {
+            present.orphan(reason);
+        }
+    }
+
     /// The worker has died: what it left is no longer the present one's.
     pub(super) fn bury_worker(&mut self) {
         let complete: u64 = self.account.files.iter().map(|file| file.bytes).sum();
@@ -187,5 +196,54 @@ impl Live {
             removal: None,
             warnings: self.account.warnings.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::session::machine::PhaseLimits;
+    use crate::session::{SessionSpec, SourceState, StartOptions};
+    use crate::supervisor::compose;
+
+    #[test]
+    fn a_repair_that_ends_after_the_next_worker_has_died_calls_no_source_working() {
+        let spec = json!({ "_id": "s", "sources": [{ "id": "cam", "device": "local_camera" }] });
+        let spec = SessionSpec::from_json(spec).expect("a session");
+        let mut account = compose::empty_account(&spec, &[]);
+        account.sources.push(SourceAccount {
+            receipt: crate::session::SourceReceipt::of(
+                "cam".to_owned(),
+                spec.sources()[0].media,
+                String::new(),
+            ),
+            state: SourceState::Working,
+            reason: String::new(),
+            durable_at: None,
+        });
+        let record = Record::new(spec, StartOptions::default(), Vec::new(), WallTime::from_nanos(0));
+        let second = Duration::from_secs(1);
+        let limits = PhaseLimits {
+            start: second,
+            drain: second,
+            term: second,
+            kill: second,
+            repair: second,
+            close: second,
+            backoff: second,
+            steady: second,
+            restarts: 3,
+        };
+        let (machine, _) = Machine::admit(limits, MonoTime::default());
+        let mut live = Live::new(machine, record, MonoTime::default());
+        live.take_account(account.clone());
+        live.orphan("the first has died");
+        live.bury_worker();
+        live.take_account(account);
+        live.orphan("the second has died");
+        live.settle_dead(|dead| compose::settle_unrepaired(&mut dead.account));
+        assert_eq!(live.account.sources[0].state, SourceState::Degraded);
     }
 }

@@ -42,7 +42,7 @@ impl Actor {
     pub(super) fn on_worker_died(&mut self, id: &SessionId, status: &str) {
         let Some(live) = self.live.get_mut(id) else { return };
         if matches!(live.machine.phase(), Phase::Working | Phase::Restarting) {
-            live.account.orphan("its worker has died; a new one is on its way");
+            live.orphan("its worker has died; a new one is on its way");
             tracing::error!(session = %id, status, "a worker that was still needed has died");
             self.warn(id, format!("a worker died ({status}): see the gaps of the sources"));
         }
