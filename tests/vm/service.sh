@@ -34,10 +34,16 @@ look_at_the_unit() {
   client session list >"$RESULTS/listed.json"
 }
 
+tells_the_disk() {
+  systemctl show -p StatusText --value "$service" | grep -q "of disk left"
+}
+
 killed() {
   begin killed
   local before
   before=$(restarts)
+  # It is told every few seconds, at first before anything is recorded.
+  until_true 60 "the status tells how long the disk lasts" tells_the_disk
   systemctl show -p StatusText --value "$service" >"$results/status"
   say "killed: kill -9 of the daemon"
   kill -KILL "$(main_pid)"
