@@ -23,7 +23,7 @@ pub const ROWS: &[Row] = &[
     Row { id: "D1", fault: "cameras that vanish and come back", case: Here(|| Box::pin(d1())) },
     Row { id: "D2", fault: "ENODEV while draining", case: VirtualMachine },
     Row { id: "D3", fault: "a frozen camera", case: Here(|| Box::pin(d3())) },
-    Row { id: "D4", fault: "STREAMON, REQBUFS, QBUF, DQBUF fail", case: VirtualMachine },
+    Row { id: "D4", fault: "STREAMON, REQBUFS, QBUF fail", case: VirtualMachine },
     Row { id: "D5", fault: "a fatal error of the driver's queue", case: VirtualMachine },
     Row { id: "D6", fault: "garbage and cut pictures", case: Here(|| Box::pin(d6())) },
     Row { id: "D7", fault: "a device that is in use", case: Here(|| Box::pin(d7())) },
